@@ -1,0 +1,97 @@
+"""The connection to the queue's Redis, its scripts, and its errors in our terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from deltaq.tasks.errors import QueueFull, QueueUnavailable
+from deltaq.tasks.settings import Settings
+
+#: Retries of one command, 0.05 to 0.4 s apart. Every script may run twice without harm.
+_RETRIES = 3
+#: Connections of one process; a thread that finds none free waits for one.
+_MAX_CONNECTIONS = 64
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """Make a client of the queue's Redis; nothing is sent yet."""
+    pool = redis.BlockingConnectionPool.from_url(
+        settings.redis_url.get_secret_value(),
+        decode_responses=True,
+        max_connections=_MAX_CONNECTIONS,
+        timeout=settings.redis_timeout,
+        socket_timeout=settings.redis_timeout,
+        socket_connect_timeout=settings.redis_timeout,
+        socket_keepalive=True,
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), _RETRIES),
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+@contextmanager
+def queue_errors() -> Iterator[None]:
+    """Translate errors of Redis.
+
+    Raises:
+        QueueUnavailable: It cannot be reached, does not answer or cannot write.
+        QueueFull: It is at its memory limit.
+    """
+    try:
+        yield
+    except redis.exceptions.OutOfMemoryError as exc:
+        raise QueueFull(
+            f"Redis is at its memory limit and took nothing: {exc}; wait until the workers "
+            "have caught up, or raise maxmemory"
+        ) from exc
+    except redis.exceptions.ResponseError as exc:
+        if not str(exc).startswith(("LOADING", "MISCONF", "READONLY", "MASTERDOWN", "BUSY")):
+            raise
+        raise QueueUnavailable(f"Redis does not take writes now: {exc}") from exc
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as exc:
+        raise QueueUnavailable(
+            f"Redis cannot be reached: {exc}; check that it runs and that redis_url is right"
+        ) from exc
+
+
+class Scripts:
+    """The Lua scripts, run by digest and loaded when the server does not know them."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._flags: bool | None = None
+        self._registered: dict[str, Any] = {}
+
+    def run(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        """Run ``lua/<name>.lua`` and return its reply.
+
+        Raises:
+            QueueUnavailable, QueueFull: As :func:`queue_errors` says.
+        """
+        with queue_errors():
+            script = self._registered.get(name)
+            if script is None:
+                script = self._client.register_script(self._text(name))
+                self._registered[name] = script
+            return script(keys=keys, args=args)
+
+    def _text(self, name: str) -> str:
+        if self._flags is None:
+            # Before Redis 7 a script has no flags, and a '#!' line does not compile.
+            version = self._client.info("server")["redis_version"]
+            self._flags = int(str(version).split(".")[0]) >= 7
+        text = _source(name)
+        return text if self._flags else text.partition("\n")[2]
+
+
+@cache
+def _source(name: str) -> str:
+    return (resources.files("deltaq.tasks") / "lua" / f"{name}.lua").read_text()

@@ -1,0 +1,264 @@
+"""Every error that deltaq raises, as one small tree.
+
+::
+
+    DeltaqError              code, retryable, request_id, table, details
+      ConfigurationError     a setting is missing, unknown or contradictory
+      RequestError           the request is wrong; again, it fails again
+        InvalidRequest, InvalidTableName, InvalidFrame, InvalidExpression
+        DuplicateKeys, SchemaMismatch, ConstraintViolated
+        TableNotFound, VersionNotFound, StagedDataMissing
+        RequestIdConflict, EngineRefused
+      TransientError         retryable: again, it may succeed
+        QueueUnavailable, QueueFull, StorageUnavailable, EngineUnavailable
+        LeaseLost, CommitConflict
+      OutcomeError           what else a Future can say
+        ResultTimeout        also a TimeoutError; the request goes on
+        RequestCancelled     also a concurrent.futures.CancelledError
+        OutcomeExpired, DeadLettered
+
+A retry policy reads ``retryable`` on the class and nothing else. No exception crosses the
+wire: an outcome carries an :class:`ErrorInfo`, and :func:`error_from_info` raises the same
+type at the caller.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class DeltaqError(Exception):
+    """The root of all errors of deltaq.
+
+    Args:
+        message: What was wrong, where, and what to do about it.
+        request_id: The request it concerns, when there is one.
+        table: The table it concerns, when there is one.
+        details: Facts for programs (names, numbers); JSON values only.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str | None = None,
+        table: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.request_id = request_id
+        self.table = table
+        self.details = details or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call the class with the message alone and lose the rest.
+        return _rebuild, (type(self), self.message, self.request_id, self.table, self.details)
+
+
+class ConfigurationError(DeltaqError):
+    """A setting is missing, unknown, impossible, or contradicts another; it is named."""
+
+    code = "configuration"
+
+
+class RequestError(DeltaqError):
+    """The request itself is wrong: sent again unchanged, it fails again."""
+
+    code = "request"
+
+
+class InvalidRequest(RequestError):
+    """The arguments do not make a request, or its wire form cannot be understood."""
+
+    code = "invalid_request"
+
+
+class InvalidTableName(RequestError):
+    """The name is not ``[A-Za-z0-9_][A-Za-z0-9_.-]*`` with at most 128 characters."""
+
+    code = "invalid_table_name"
+
+
+class InvalidFrame(RequestError):
+    """The frame cannot become rows of a Delta table: names, types or values are unfit."""
+
+    code = "invalid_frame"
+
+
+class InvalidExpression(RequestError):
+    """A ``where``, ``delete_when`` or column expression does not parse or resolve."""
+
+    code = "invalid_expression"
+
+
+class DuplicateKeys(RequestError):
+    """Two rows of one merge have the same keys; nothing of it was written."""
+
+    code = "duplicate_keys"
+
+
+class SchemaMismatch(RequestError):
+    """Columns or types do not fit the table without loss; nothing was written."""
+
+    code = "schema_mismatch"
+
+
+class ConstraintViolated(RequestError):
+    """A row breaks a CHECK or NOT NULL constraint of the table; nothing was written."""
+
+    code = "constraint_violated"
+
+
+class TableNotFound(RequestError):
+    """There is no Delta table of that name in the lake."""
+
+    code = "table_not_found"
+
+
+class VersionNotFound(RequestError):
+    """The table has no such version or timestamp, or no longer keeps it."""
+
+    code = "version_not_found"
+
+
+class StagedDataMissing(RequestError):
+    """The staged file of a request is gone or unreadable, so it cannot be applied."""
+
+    code = "staged_data_missing"
+
+
+class RequestIdConflict(RequestError):
+    """The request id was used before, for a request with other content."""
+
+    code = "request_id_conflict"
+
+
+class EngineRefused(RequestError):
+    """The engine that the request or the worker insists on cannot do this."""
+
+    code = "engine_refused"
+
+
+class TransientError(DeltaqError):
+    """Nothing is wrong with the request: tried again, it may succeed."""
+
+    code = "transient"
+    retryable = True
+
+
+class QueueUnavailable(TransientError):
+    """Redis did not answer in time; a staged file is kept and named in ``details``."""
+
+    code = "queue_unavailable"
+
+
+class QueueFull(TransientError):
+    """The table's inbox, or Redis, is at its limit; nothing was queued."""
+
+    code = "queue_full"
+
+
+class StorageUnavailable(TransientError):
+    """The lake or the staging area cannot be read or written now."""
+
+    code = "storage_unavailable"
+
+
+class EngineUnavailable(TransientError):
+    """The engine is not running (yet), or died while working."""
+
+    code = "engine_unavailable"
+
+
+class LeaseLost(TransientError):
+    """The table's lease went to another worker; the work goes on there."""
+
+    code = "lease_lost"
+
+
+class CommitConflict(TransientError):
+    """Another writer committed to the table first."""
+
+    code = "commit_conflict"
+
+
+class OutcomeError(DeltaqError):
+    """What a Future can say besides the failure of its request."""
+
+    code = "outcome"
+
+
+class ResultTimeout(OutcomeError, TimeoutError):
+    """The wait ended first; the request goes on and can be asked for again by its id."""
+
+    code = "result_timeout"
+
+
+class RequestCancelled(OutcomeError, concurrent.futures.CancelledError):
+    """The request was cancelled while it was queued; it was not applied."""
+
+    code = "request_cancelled"
+
+
+class OutcomeExpired(OutcomeError):
+    """Redis no longer knows the request: its outcome is older than ``outcome_ttl``."""
+
+    code = "outcome_expired"
+
+
+class DeadLettered(OutcomeError):
+    """The request was given up without a known cause; its staged file is a dead letter."""
+
+    code = "dead_lettered"
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as it crosses the wire."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+
+
+def info_from_error(error: DeltaqError) -> ErrorInfo:
+    """Turn an error into its wire form."""
+    return ErrorInfo(code=error.code, message=error.message, details=error.details)
+
+
+def error_from_info(
+    info: ErrorInfo, *, request_id: str | None = None, table: str | None = None
+) -> DeltaqError:
+    """Build the error that ``info`` describes, of the type it had on the other side.
+
+    A code from a newer deltaq becomes the root class, with the code in the message.
+    """
+    kind = _BY_CODE.get(info.code)
+    message = info.message if kind else f"{info.message} [{info.code}]"
+    return (kind or DeltaqError)(
+        message, request_id=request_id, table=table, details=dict(info.details)
+    )
+
+
+def error_classes(root: type[DeltaqError] = DeltaqError) -> list[type[DeltaqError]]:
+    """List a class of the tree and all below it, parents first."""
+    return [root, *(c for child in root.__subclasses__() for c in error_classes(child))]
+
+
+def _rebuild(
+    kind: type[DeltaqError],
+    message: str,
+    request_id: str | None,
+    table: str | None,
+    details: dict[str, Any],
+) -> DeltaqError:
+    return kind(message, request_id=request_id, table=table, details=details)
+
+
+_BY_CODE = {kind.code: kind for kind in error_classes()}

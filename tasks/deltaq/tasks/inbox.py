@@ -1,0 +1,272 @@
+"""The queue of each table: what clients put in and workers take out.
+
+Each method is one call to Redis; the Lua scripts are in ``lua/``, the keys in ``keys.py``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis
+
+from deltaq.tasks import keys
+from deltaq.tasks.connection import Scripts, queue_errors
+from deltaq.tasks.errors import LeaseLost, QueueFull, RequestIdConflict
+from deltaq.tasks.outcome import (
+    Outcome,
+    State,
+    decode_outcome,
+    encode_outcome,
+    encode_outcomes,
+)
+from deltaq.tasks.request import Lane, Request, encode_request, operation_of
+from deltaq.tasks.settings import Settings
+
+LANES = tuple(Lane)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """The answer to a submission.
+
+    Attributes:
+        sequence: Place of the request in its lane.
+        ring: The caller must send a wake-up for the lane.
+        known: The request had been submitted before.
+        outcome: What came of it, when it is known and settled already.
+    """
+
+    sequence: int
+    ring: bool
+    known: bool = False
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One request's place in an inbox, its wire form not yet read."""
+
+    sequence: int
+    wire: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A request and its outcome, ready to be acknowledged."""
+
+    sequence: int
+    request: Request
+    outcome: Outcome
+
+
+class Inbox:
+    """The inboxes of all tables in one Redis."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._scripts = Scripts(client)
+        self._settings = settings
+
+    def submit(self, request: Request) -> Submitted:
+        """Put a request in its inbox, once; durable when this returns.
+
+        Raises:
+            RequestIdConflict: The id was used for a request with other content.
+            QueueFull: The lane has as many requests or bytes as it may; nothing was queued.
+            QueueUnavailable: Redis did not answer; submitting again is safe.
+        """
+        table = request.table
+        reply = self._scripts.run(
+            "submit",
+            [
+                keys.request(table, request.request_id),
+                keys.inbox(table, request.lane),
+                keys.seq(table),
+                keys.wake(table),
+                keys.TABLES,
+            ],
+            [
+                encode_request(request),
+                request.digest,
+                request.lane,
+                table,
+                request.size_bytes,
+                self._settings.inbox_max_requests,
+                self._settings.inbox_max_bytes,
+                secrets.token_hex(8),
+            ],
+        )
+        return self._submitted(request, reply)
+
+    def _submitted(self, request: Request, reply: list[object]) -> Submitted:
+        match reply:
+            case ["accepted", int(sequence), ring]:
+                return Submitted(sequence=sequence, ring=bool(ring))
+            case ["known", int(sequence), State.QUEUED, _]:
+                # Rung again: the first submission may have died before its wake-up.
+                return Submitted(sequence=sequence, ring=True, known=True)
+            case ["known", int(sequence), _, str(outcome)]:
+                settled = decode_outcome(outcome)
+                return Submitted(sequence=sequence, ring=False, known=True, outcome=settled)
+            case ["conflict"]:
+                raise RequestIdConflict(
+                    f"request id {request.request_id} was used before for another request on "
+                    f"table {request.table}: the same id must come with the same operation, "
+                    "options and rows",
+                    request_id=request.request_id,
+                    table=request.table,
+                )
+            case ["full", int(waiting), int(size_bytes)]:
+                raise QueueFull(
+                    f"{waiting} requests with {size_bytes} bytes wait in lane {request.lane} of "
+                    f"table {request.table} (limits: inbox_max_requests="
+                    f"{self._settings.inbox_max_requests}, inbox_max_bytes="
+                    f"{self._settings.inbox_max_bytes}); submit again when workers have caught up",
+                    request_id=request.request_id,
+                    table=request.table,
+                    details={"waiting": waiting, "waiting_bytes": size_bytes},
+                )
+        raise AssertionError(f"submit.lua replied {reply!r}")
+
+    def cancel(self, request: Request, *, reason: Outcome) -> State | None:
+        """Take a request out of its inbox if no committer has claimed it.
+
+        Returns:
+            The state after the call: CANCELLED when it is certain never to be applied, QUEUED
+            when a committer has it; None when Redis does not know the request.
+        """
+        state = self._scripts.run(
+            "cancel",
+            [
+                keys.request(request.table, request.request_id),
+                keys.seq(request.table),
+                *(keys.inbox(request.table, lane) for lane in LANES),
+            ],
+            [
+                encode_outcome(reason),
+                self._settings.outcome_ttl,
+                request.size_bytes,
+                keys.client_channel(request.client_id),
+                encode_outcomes([reason]),
+                *LANES,
+            ],
+        )
+        return State(state) if state else None
+
+    def outcomes(self, requests: Sequence[tuple[str, str]]) -> list[Outcome | State | None]:
+        """Look up what came of requests, given as (table, request id) pairs.
+
+        Returns:
+            In the same order: the outcome when settled, QUEUED, or None when unknown.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        for table, request_id in requests:
+            pipeline.hmget(keys.request(table, request_id), "state", "outcome")
+        with queue_errors():
+            replies = pipeline.execute()
+        return [
+            decode_outcome(outcome) if outcome else State(state) if state else None
+            for state, outcome in replies
+        ]
+
+    def peek(self, table: str, lane: Lane, *, count: int) -> list[Entry]:
+        """Read the first requests of a lane without removing them."""
+        with queue_errors():
+            entries = self._client.xrange(keys.inbox(table, lane), count=count)
+        return [Entry(sequence=int(i.partition("-")[0]), wire=f["r"]) for i, f in entries]
+
+    def claim(self, table: str, lane: Lane, sequences: Sequence[int], *, token: str) -> int:
+        """Declare that these requests, neighbours in their lane, are about to be applied.
+
+        Returns:
+            The attempt, from 1; or 0 when one of them was cancelled since it was read.
+
+        Raises:
+            LeaseLost: Another worker has the table.
+        """
+        reply = self._scripts.run(
+            "claim",
+            [keys.lease(table), keys.inbox(table, lane), keys.seq(table)],
+            [token, lane, sequences[0], sequences[-1], len(sequences)],
+        )
+        if reply == 0:
+            raise LeaseLost(f"the lease of table {table} went to another worker", table=table)
+        return max(int(reply), 0)
+
+    def acknowledge(
+        self, table: str, lane: Lane, settled: Sequence[Settled], *, token: str
+    ) -> None:
+        """Write outcomes, tell the clients and remove the requests, which head their lane.
+
+        Raises:
+            LeaseLost: Another worker has the table and will acknowledge them.
+        """
+        by_client: dict[str, list[Outcome]] = defaultdict(list)
+        args: list[object] = [
+            token,
+            lane,
+            settled[-1].sequence,
+            sum(s.request.size_bytes for s in settled),
+            self._settings.outcome_ttl,
+        ]
+        for item in settled:
+            args += [item.outcome.state, encode_outcome(item.outcome)]
+            by_client[item.request.client_id].append(item.outcome)
+        for client_id, outcomes in by_client.items():
+            args += [keys.client_channel(client_id), encode_outcomes(outcomes)]
+        reply = self._scripts.run(
+            "acknowledge",
+            [
+                keys.lease(table),
+                keys.inbox(table, lane),
+                keys.seq(table),
+                *(keys.request(table, s.request.request_id) for s in settled),
+            ],
+            args,
+        )
+        if not reply:
+            raise LeaseLost(f"the lease of table {table} went to another worker", table=table)
+
+    def settle(self, client_id: str, outcome: Outcome, *, keep: float) -> None:
+        """Keep the answer to a query for ``keep`` seconds and tell its client."""
+        self._scripts.run(
+            "settle",
+            [keys.request(outcome.table, outcome.request_id)],
+            [
+                outcome.state,
+                encode_outcome(outcome),
+                int(keep),
+                keys.client_channel(client_id),
+                encode_outcomes([outcome]),
+            ],
+        )
+
+    def forgotten(self) -> list[tuple[str, Lane]]:
+        """List the lanes that have requests although nobody holds their table's lease."""
+        with queue_errors():
+            tables = sorted(self._client.smembers(keys.TABLES))
+            pipeline = self._client.pipeline(transaction=False)
+            for table in tables:
+                pipeline.exists(keys.lease(table))
+                for lane in LANES:
+                    pipeline.xlen(keys.inbox(table, lane))
+            replies = iter(pipeline.execute())
+        found = []
+        for table in tables:
+            leased = next(replies)
+            waiting = [lane for lane in LANES if next(replies)]
+            found += [(table, lane) for lane in waiting if not leased]
+        return found
+
+
+def cancelled_outcome(request: Request) -> Outcome:
+    """Make the outcome of a request that was cancelled while queued."""
+    return Outcome(
+        request_id=request.request_id,
+        table=request.table,
+        operation=operation_of(request),
+        state=State.CANCELLED,
+    )

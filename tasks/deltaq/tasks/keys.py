@@ -1,0 +1,72 @@
+"""Every name that both sides must spell alike: Redis keys, queues, Celery tasks.
+
+The keys of one table share the hash tag ``{table}``::
+
+    dq:{t}:inbox:<lane>  stream; entry ``<sequence>-0`` holds one request as JSON
+    dq:{t}:seq           hash; epoch, fence, per lane: last sequence, claimed sequence, bytes
+    dq:{t}:wake          hash; a lane is in it while a wake-up for it is on its way
+    dq:{t}:lease         hash with a TTL; token, fence and name of the holder
+    dq:{t}:req:<id>      hash; state, sequence, lane, digest, outcome; expires once settled
+    dq:tables            set of the tables that have, or lately had, requests waiting
+    dq:client:<id>       pub/sub channel on which a client hears outcomes
+    dq:sweep             string with a TTL; whoever sets it sweeps this time
+"""
+
+from __future__ import annotations
+
+from deltaq.tasks.request import Lane
+
+TABLES = "dq:tables"
+SWEEP = "dq:sweep"
+
+COMMIT_TASK = "deltaq.commit"
+READ_TASK = "deltaq.read"
+
+#: Short name (``deltaq worker --queues``) to Celery queue.
+QUEUES = {
+    "commits": "deltaq.commits",
+    "bulk": "deltaq.bulk",
+    "reads": "deltaq.reads",
+    "maintenance": "deltaq.maintenance",
+}
+READ_QUEUE = QUEUES["reads"]
+_LANE_QUEUES = {
+    Lane.LIVE: QUEUES["commits"],
+    Lane.BULK: QUEUES["bulk"],
+    Lane.MAINTENANCE: QUEUES["maintenance"],
+}
+
+
+def lane_queue(lane: Lane) -> str:
+    """Name the Celery queue that carries the wake-ups of a lane."""
+    return _LANE_QUEUES[lane]
+
+
+def inbox(table: str, lane: Lane) -> str:
+    """Name the stream of requests waiting in one lane of a table."""
+    return f"dq:{{{table}}}:inbox:{lane}"
+
+
+def seq(table: str) -> str:
+    """Name the hash of a table's epoch, fence, sequences and byte counts."""
+    return f"dq:{{{table}}}:seq"
+
+
+def wake(table: str) -> str:
+    """Name the hash of the lanes whose wake-up is on its way."""
+    return f"dq:{{{table}}}:wake"
+
+
+def lease(table: str) -> str:
+    """Name the hash that says who may commit to a table."""
+    return f"dq:{{{table}}}:lease"
+
+
+def request(table: str, request_id: str) -> str:
+    """Name the hash of what is known of one request."""
+    return f"dq:{{{table}}}:req:{request_id}"
+
+
+def client_channel(client_id: str) -> str:
+    """Name the channel on which a client hears the outcomes of its requests."""
+    return f"dq:client:{client_id}"

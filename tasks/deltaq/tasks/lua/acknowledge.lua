@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- Remove settled requests from an inbox, keep their outcomes and tell their clients.
+--
+-- KEYS  lease, inbox, seq, then the request hash of each outcome
+-- ARGV  token, lane, last sequence, bytes settled, seconds to keep outcomes,
+--       then state and outcome (JSON) of each request, then channel and message pairs
+-- Returns 1, or 0 when the lease is not ours any more (the next holder will do it).
+--
+-- The first write frees memory, so Redis lets the script through at its memory limit.
+-- A second run after a lost reply removes nothing and writes the same outcomes again.
+local lease, inbox, seq = unpack(KEYS, 1, 3)
+local token, lane, last, bytes, keep = unpack(ARGV, 1, 5)
+if redis.call('HGET', lease, 'token') ~= token then return 0 end
+
+local removed = redis.call('XTRIM', inbox, 'MINID', (last + 1) .. '-0')
+if removed > 0 then redis.call('HINCRBY', seq, 'bytes:' .. lane, -bytes) end
+local arg = 6
+for i = 4, #KEYS do
+  redis.call('HSET', KEYS[i], 'state', ARGV[arg], 'outcome', ARGV[arg + 1])
+  redis.call('EXPIRE', KEYS[i], keep)
+  arg = arg + 2
+end
+for i = arg, #ARGV, 2 do
+  redis.call('PUBLISH', ARGV[i], ARGV[i + 1])
+end
+return 1

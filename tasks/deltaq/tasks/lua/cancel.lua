@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Take a request out of its inbox, unless a committer has claimed it.
+--
+-- KEYS  request, seq, then the inbox of each lane
+-- ARGV  outcome (JSON), seconds to keep it, size in bytes, channel, message,
+--       then the names of the lanes
+-- Returns the state after the call, or '' when the request is unknown.
+--
+-- A claim outlives its lease on purpose: a holder that is thought dead may still commit what
+-- it claimed, so what nobody ever claimed is all that can be cancelled with certainty.
+local request, seq = KEYS[1], KEYS[2]
+local outcome, keep, size, channel, message = unpack(ARGV, 1, 5)
+local known = redis.call('HMGET', request, 'state', 'sequence', 'lane')
+local state, sequence, lane = known[1], known[2], known[3]
+if not state then return '' end
+if state ~= 'queued' then return state end
+if tonumber(redis.call('HGET', seq, 'claimed:' .. lane) or 0) >= tonumber(sequence) then
+  return state
+end
+for i = 6, #ARGV do
+  if ARGV[i] == lane and redis.call('XDEL', KEYS[i - 3], sequence .. '-0') == 1 then
+    redis.call('HINCRBY', seq, 'bytes:' .. lane, -size)
+  end
+end
+redis.call('HSET', request, 'state', 'cancelled', 'outcome', outcome)
+redis.call('EXPIRE', request, keep)
+redis.call('PUBLISH', channel, message)
+return 'cancelled'

@@ -1,0 +1,36 @@
+#!lua
+-- Accept a request once: give it the next sequence of its lane and put it in the inbox.
+--
+-- KEYS  request, inbox, seq, wake, tables
+-- ARGV  request (JSON), digest, lane, table, size in bytes,
+--       limit of waiting requests, limit of waiting bytes, epoch to use if there is none
+-- Returns one of
+--       accepted, sequence, 1 if the caller must send a wake-up
+--       known, sequence, state, outcome ('' while queued)
+--       conflict
+--       full, waiting requests, waiting bytes
+--
+-- A second run after a lost reply finds the request known.
+local request, inbox, seq, wake, tables = unpack(KEYS)
+local body, digest, lane, table_name, size = unpack(ARGV, 1, 5)
+local max_requests, max_bytes, new_epoch = unpack(ARGV, 6, 8)
+
+local known = redis.call('HMGET', request, 'digest', 'sequence', 'state', 'outcome')
+if known[1] then
+  if known[1] ~= digest then return {'conflict'} end
+  return {'known', tonumber(known[2]), known[3], known[4] or ''}
+end
+
+local waiting = redis.call('XLEN', inbox)
+local bytes = tonumber(redis.call('HGET', seq, 'bytes:' .. lane) or 0)
+if waiting >= tonumber(max_requests) or (waiting > 0 and bytes + size > tonumber(max_bytes)) then
+  return {'full', waiting, bytes}
+end
+
+redis.call('HSETNX', seq, 'epoch', new_epoch)
+local sequence = redis.call('HINCRBY', seq, lane, 1)
+redis.call('XADD', inbox, sequence .. '-0', 'r', body)
+redis.call('HINCRBY', seq, 'bytes:' .. lane, size)
+redis.call('HSET', request, 'state', 'queued', 'digest', digest, 'lane', lane, 'sequence', sequence)
+redis.call('SADD', tables, table_name)
+return {'accepted', sequence, redis.call('HSETNX', wake, lane, 1)}

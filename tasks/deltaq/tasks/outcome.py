@@ -1,0 +1,92 @@
+"""What came of a request."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from deltaq.tasks.errors import DeltaqError, ErrorInfo, error_from_info
+
+
+class State(StrEnum):
+    """Where a request stands. Everything but QUEUED is final."""
+
+    QUEUED = "queued"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of one request, or the answer to one query.
+
+    Attributes:
+        request_id: The request's id.
+        table: The table it was about.
+        operation: ``append``, ``merge``, ``read`` ...
+        state: A final state.
+        version: Version of the table that contains the request.
+        rows: Rows that the request brought; for a read, rows in the result.
+        inserted: Rows added, where the engine can tell for this request alone.
+        updated: Rows changed in place, likewise.
+        deleted: Rows removed, likewise.
+        engine: What performed it.
+        sequence: Its place in its lane of the table.
+        group_size: Requests in the same commit, itself included.
+        attempt: Tries it took, from 1.
+        waited_seconds: From submission (client's clock) to the start of its commit.
+        commit_seconds: What the commit took.
+        value: Answer to a query that needs no table: a bool, a list of names, a dict.
+        error: Why it failed, when it did.
+    """
+
+    request_id: str
+    table: str
+    operation: str
+    state: State
+    version: int | None = None
+    rows: int | None = None
+    inserted: int | None = None
+    updated: int | None = None
+    deleted: int | None = None
+    engine: str | None = None
+    sequence: int | None = None
+    group_size: int | None = None
+    attempt: int | None = None
+    waited_seconds: float | None = None
+    commit_seconds: float | None = None
+    value: Any = None
+    error: ErrorInfo | None = None
+
+    def as_error(self) -> DeltaqError | None:
+        """Return the typed error of a request that failed, None for any other."""
+        if self.error is None:
+            return None
+        return error_from_info(self.error, request_id=self.request_id, table=self.table)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Outcome)
+_list_decoder = msgspec.json.Decoder(list[Outcome])
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Write an outcome as JSON."""
+    return _encoder.encode(outcome)
+
+
+def encode_outcomes(outcomes: list[Outcome]) -> bytes:
+    """Write what one client hears at once as a JSON list."""
+    return _encoder.encode(outcomes)
+
+
+def decode_outcome(wire: bytes | str) -> Outcome:
+    """Read an outcome from its JSON."""
+    return _decoder.decode(wire)
+
+
+def decode_outcomes(wire: bytes | str) -> list[Outcome]:
+    """Read a published list of outcomes."""
+    return _list_decoder.decode(wire)

@@ -1,0 +1,107 @@
+"""What a client asks of a table without changing it.
+
+A query is an ordinary Celery task: it may run twice or on any worker, at any time.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from deltaq.tasks.errors import InvalidRequest
+from deltaq.tasks.request import (
+    WIRE_VERSION,
+    EngineName,
+    check_client_id,
+    check_request_id,
+    check_table_name,
+)
+
+
+class _Query(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="op",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    v: int = msgspec.field(default_factory=lambda: WIRE_VERSION)
+    request_id: str
+    client_id: str
+    table: str
+    engine: EngineName | None = None
+
+
+class Read(_Query, frozen=True, kw_only=True, tag="read"):
+    """Read rows of a table as they are, or were at a version or a time."""
+
+    columns: tuple[str, ...] | None = None
+    where: str | None = None
+    version: int | None = None
+    #: ISO 8601 in UTC.
+    timestamp: str | None = None
+    limit: int | None = None
+
+
+class History(_Query, frozen=True, kw_only=True, tag="history"):
+    """Read the newest ``limit`` commits of a table, newest first."""
+
+    limit: int
+
+
+class Detail(_Query, frozen=True, kw_only=True, tag="detail"):
+    """Describe a table: location, size, schema, partitions, properties."""
+
+
+class Exists(_Query, frozen=True, kw_only=True, tag="exists"):
+    """Tell whether a Delta table of that name is in the lake."""
+
+
+class ListTables(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="tables"):
+    """List the names of the Delta tables in the lake."""
+
+    v: int = msgspec.field(default_factory=lambda: WIRE_VERSION)
+    request_id: str
+    client_id: str
+    #: A query of no table; its outcome is kept under this name, which no table can have.
+    table: str = "*"
+    engine: EngineName | None = None
+
+
+Query = Read | History | Detail | Exists | ListTables
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Query] = msgspec.json.Decoder(Query)
+
+
+def query_name(query: Query) -> str:
+    """Name a query as users know it: read, history, detail, exists, tables."""
+    return str(type(query).__struct_config__.tag)
+
+
+def encode_query(query: Query) -> str:
+    """Write a query as JSON text, the argument of the Celery task."""
+    return _encoder.encode(query).decode()
+
+
+def decode_query(wire: str) -> Query:
+    """Read a query and check the names in it.
+
+    Raises:
+        InvalidRequest: It is not a query that this version understands.
+        InvalidTableName: The table's name is not allowed.
+    """
+    try:
+        query = _decoder.decode(wire)
+    except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+        raise InvalidRequest(f"not a query: {exc}") from exc
+    if query.v > WIRE_VERSION:
+        raise InvalidRequest(
+            f"the query has wire version {query.v}, this worker reads up to {WIRE_VERSION}: "
+            "upgrade the workers before the clients"
+        )
+    check_request_id(query.request_id)
+    check_client_id(query.client_id)
+    if not isinstance(query, ListTables):
+        check_table_name(query.table)
+    return query

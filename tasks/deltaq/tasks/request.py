@@ -1,0 +1,220 @@
+"""What a client asks of one table, and how it is written on the wire.
+
+A request is a frozen value; its wire form is JSON with a version number. It travels twice:
+in the footer of its staged file, which is the durable copy, and in the table's inbox.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from deltaq.tasks.errors import InvalidRequest, InvalidTableName
+
+#: Version of the wire form. A reader refuses what is newer than itself.
+WIRE_VERSION = 1
+#: Characters; leaves room for suffixes within the 255 bytes of a file name.
+MAX_TABLE_NAME = 128
+
+_TABLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_HEX_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+#: Ids may be chosen by callers (an order number); they become file names and keys.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+
+EngineName = Literal["native", "spark"]
+
+
+class Lane(StrEnum):
+    """One of a table's queues; order holds within a lane, never across lanes."""
+
+    LIVE = "live"
+    BULK = "bulk"
+    MAINTENANCE = "maintenance"
+
+
+class _Request(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="op",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    """What every request says, whatever its operation."""
+
+    #: Always written: omit_defaults does not apply to a factory.
+    v: int = msgspec.field(default_factory=lambda: WIRE_VERSION)
+    #: UUIDv7 made by the client unless the caller chose one; the idempotency key.
+    request_id: str
+    table: str
+    lane: Lane = Lane.LIVE
+    #: Whose channel hears the outcome.
+    client_id: str
+    #: UTC milliseconds by the client's clock; shown, never compared.
+    submitted_at_ms: int
+    #: Of the operation, its options and its rows: the same id with another one is a conflict.
+    digest: str
+    #: Size of the staged file, bytes.
+    size_bytes: int
+    #: Insist on an engine instead of letting the router choose.
+    engine: EngineName | None = None
+
+
+class _FrameRequest(_Request, frozen=True, kw_only=True):
+    """A request that brings rows."""
+
+    rows: int
+    #: Digest of the column names in order: requests that agree on it fit one commit.
+    shape: str
+    #: Used when this request creates the table, compared with the table otherwise.
+    partition_by: tuple[str, ...] | None = None
+
+
+class Append(_FrameRequest, frozen=True, kw_only=True, tag="append"):
+    """Add the staged rows to the end of a table, creating it if need be."""
+
+
+class Overwrite(_FrameRequest, frozen=True, kw_only=True, tag="overwrite"):
+    """Replace all rows, or those that satisfy ``where``, by the staged ones."""
+
+    where: str | None = None
+
+
+class Merge(_FrameRequest, frozen=True, kw_only=True, tag="merge"):
+    """Update the rows whose keys match and insert the others.
+
+    Null keys match nothing, as in SQL.
+    """
+
+    keys: tuple[str, ...]
+    #: Columns to update in matched rows; None means all, () none (insert only).
+    update: tuple[str, ...] | None = None
+    insert: bool = True
+    #: Matched rows for which this holds over the staged columns are deleted, unmatched ignored.
+    delete_when: str | None = None
+
+
+class Delete(_Request, frozen=True, kw_only=True, tag="delete"):
+    """Remove the rows that satisfy ``where``. Its staged file has no columns."""
+
+    where: str
+
+
+Request = Append | Overwrite | Merge | Delete
+FrameRequest = Append | Overwrite | Merge
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+_encoder = msgspec.json.Encoder()
+_version_decoder = msgspec.json.Decoder(_Version)
+_request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+def operation_of(request: Request) -> str:
+    """Name the operation of a request as users know it: append, overwrite, merge, delete."""
+    return str(type(request).__struct_config__.tag)
+
+
+def encode_request(request: Request) -> bytes:
+    """Write a request in its wire form, UTF-8 JSON."""
+    return _encoder.encode(request)
+
+
+def decode_request(wire: bytes | str) -> Request:
+    """Read a request from its wire form and check the names in it.
+
+    Raises:
+        InvalidRequest: It is not JSON, not a request, or of a newer wire version.
+        InvalidTableName: The table's name is not allowed.
+    """
+    try:
+        version = _version_decoder.decode(wire).v
+        if version > WIRE_VERSION:
+            raise InvalidRequest(
+                f"the request has wire version {version}, this worker reads up to "
+                f"{WIRE_VERSION}: upgrade the workers before the clients"
+            )
+        request = _request_decoder.decode(wire)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
+        raise InvalidRequest(f"not a request: {exc}") from exc
+    check_table_name(request.table)
+    check_request_id(request.request_id)
+    check_client_id(request.client_id)
+    return request
+
+
+def check_table_name(name: str) -> str:
+    """Return the name if it is one of a table.
+
+    Raises:
+        InvalidTableName: Otherwise; the message says what is allowed.
+    """
+    if len(name) > MAX_TABLE_NAME:
+        raise InvalidTableName(
+            f"table name {name[:20]!r}... has {len(name)} characters, "
+            f"at most {MAX_TABLE_NAME} are allowed"
+        )
+    if not _TABLE_NAME.fullmatch(name):
+        raise InvalidTableName(
+            f"invalid table name {name!r}: use letters, digits, '_', '.' and '-', "
+            "beginning with a letter, a digit or '_'"
+        )
+    return name
+
+
+def check_request_id(request_id: str) -> str:
+    """Return the id if it is a valid one.
+
+    Raises:
+        InvalidRequest: Otherwise.
+    """
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise InvalidRequest(
+            f"invalid request id {request_id[:150]!r}: use up to 128 letters, digits, "
+            "'_', '.' and '-', beginning with a letter or a digit"
+        )
+    return request_id
+
+
+def check_client_id(client_id: str) -> str:
+    """Return the id if it is 32 hexadecimal digits.
+
+    Raises:
+        InvalidRequest: Otherwise.
+    """
+    if not _HEX_ID.fullmatch(client_id):
+        raise InvalidRequest(f"invalid client id {client_id[:50]!r}: 32 hexadecimal digits")
+    return client_id
+
+
+class RequestIds:
+    """Makes UUIDv7 ids that sort in the order in which one process made them.
+
+    Layout of RFC 9562: 48 bits of milliseconds, a 12-bit counter (its method 1), random bits.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def new(self) -> str:
+        """Return the next id, 32 hexadecimal digits."""
+        with self._lock:
+            # Milliseconds and counter as one number: an overflowing counter borrows from
+            # the next millisecond instead of repeating itself.
+            self._last = max(self._last + 1, time.time_ns() // 1_000_000 << 12)
+            stamp, counter = divmod(self._last, 1 << 12)
+        tail = int.from_bytes(os.urandom(8), "big") & (1 << 62) - 1
+        return f"{stamp << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | tail:032x}"
+
+
+new_request_id = RequestIds().new

@@ -1,0 +1,170 @@
+"""The settings of deltaq and the one place that reads them.
+
+Rising priority: defaults, ``deltaq.toml``, ``DELTAQ_*`` in the environment, arguments.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from deltaq.tasks.errors import ConfigurationError
+
+#: In the working directory; another file is named by DELTAQ_CONFIG.
+CONFIG_FILE = "deltaq.toml"
+_CONFIG_VARIABLE = "DELTAQ_CONFIG"
+_PREFIX = "DELTAQ_"
+
+MiB = 1 << 20
+
+QueueName = Literal["commits", "bulk", "reads", "maintenance"]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Durations are seconds, sizes bytes, unless a name says so.
+
+    Build one with :func:`load_settings`, which turns mistakes into ``ConfigurationError``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    lake: Path = Field(description="Folder of the tables; a table is a folder below it.")
+    staging: Path | None = Field(
+        None, description="Folder of the staged files. Default: '.deltaq' in the lake."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"), description="Redis that holds the queue."
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="Celery's broker, when it is not the queue's Redis."
+    )
+    redis_timeout: float = Field(5.0, gt=0, description="How long Redis may take to answer.")
+    outcome_ttl: int = Field(7 * 86400, gt=0, description="How long outcomes are kept.")
+    inbox_max_requests: int = Field(
+        250_000, gt=0, description="Requests that may wait in one lane of a table."
+    )
+    inbox_max_bytes: int = Field(
+        64 * 1024 * MiB, gt=0, description="Staged bytes that may wait in one lane of a table."
+    )
+    lease_ttl: float = Field(5.0, ge=0.5, description="A silent committer is replaced after this.")
+    time_slice: float = Field(5.0, gt=0, description="A table is handed back after this.")
+    sweep_interval: float = Field(5.0, gt=0, description="How often forgotten tables are rung.")
+    retry_seconds: float = Field(
+        30.0, gt=0, description="Longest pause between two tries of a commit."
+    )
+    group_max_requests: int = Field(500, gt=0, description="Requests in one commit.")
+    group_max_bytes: int = Field(256 * MiB, gt=0, description="Staged bytes in one commit.")
+    read_ttl: float = Field(3600.0, gt=0, description="How long results of reads are kept.")
+    concurrency: int = Field(4, gt=0, le=256, description="Tasks that one worker runs at once.")
+    queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
+        ("commits", "bulk", "reads", "maintenance"),
+        min_length=1,
+        description="What a worker serves; in the environment, names with commas between them.",
+    )
+    spark_master: str = Field("local[*]", description="Spark master.")
+    spark_memory: str = Field("1g", pattern=r"^\d+[mg]$", description="Heap of the driver.")
+    spark_conf: dict[str, str] = Field({}, description="More Spark settings.")
+    jars: Path = Field(
+        Path("~/.cache/deltaq/jars"), description="Folder where Delta's JARs are kept."
+    )
+    ivy_settings: Path | None = Field(
+        None, description="Ivy settings for a Maven repository other than Maven Central."
+    )
+
+    @pydantic.field_validator("lake", "staging", "jars", "ivy_settings")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        if "://" in str(path) or ":/" in str(path):
+            raise ValueError("only local paths are supported so far")
+        return path.expanduser().absolute()
+
+    @pydantic.field_validator("queues", mode="before")
+    @classmethod
+    def _names(cls, queues: object) -> object:
+        return [q.strip() for q in queues.split(",")] if isinstance(queues, str) else queues
+
+    @property
+    def staging_root(self) -> Path:
+        """Where staged files are. '.deltaq' can not be the name of a table."""
+        return self.staging or self.lake / ".deltaq"
+
+    @property
+    def celery_broker_url(self) -> str:
+        """The broker's URL, password included: never log it."""
+        return (self.broker_url or self.redis_url).get_secret_value()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, highest priority first."""
+        config = Path(os.environ.get(_CONFIG_VARIABLE, CONFIG_FILE))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+
+
+def load_settings(**arguments: Any) -> Settings:
+    """Read the settings; arguments that are None count as not given.
+
+    Raises:
+        ConfigurationError: A setting is unknown, missing or impossible; it is named, with
+            the place where it was set.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    _refuse_unknown_variables()
+    try:
+        return Settings(**given)
+    except pydantic.ValidationError as exc:
+        problems = [_problem(error, given) for error in exc.errors()]
+        raise ConfigurationError(
+            "; ".join(problems), details={"settings": [str(e["loc"][0]) for e in exc.errors()]}
+        ) from exc
+    except OSError as exc:
+        raise ConfigurationError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:  # TOML that does not parse, JSON in a variable that does not
+        raise ConfigurationError(f"settings cannot be read: {exc}") from exc
+
+
+def _refuse_unknown_variables() -> None:
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | {_CONFIG_VARIABLE}
+    unknown = sorted(v for v in os.environ if v.startswith(_PREFIX) and v.upper() not in known)
+    if unknown:
+        raise ConfigurationError(
+            f"unknown setting in the environment: {', '.join(unknown)}",
+            details={"settings": unknown},
+        )
+
+
+def _problem(error: Any, arguments: dict[str, Any]) -> str:
+    name = str(error["loc"][0])
+    variable = _PREFIX + name.upper()
+    if error["type"] == "missing":
+        return f"{name} is not set: give it as an argument, as {variable} or in {CONFIG_FILE}"
+    if name in arguments:
+        place = "argument"
+    elif variable in {v.upper() for v in os.environ}:
+        place = variable
+    else:
+        place = os.environ.get(_CONFIG_VARIABLE, CONFIG_FILE)
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {name} ({place})"
+    return f"{name} ({place}): {error['msg']}"

@@ -1,0 +1,158 @@
+"""The staging area: one Parquet file for each request, which is also its write-ahead log.
+
+::
+
+    requests/<table>/<request id>.parquet   accepted or about to be
+    dead/<table>/<request id>.parquet       given up; the error is in its .json neighbour
+    reads/<request id>/*.parquet            results of reads
+    work/                                   what engines put down while they commit
+
+A path is never on the wire: both sides derive it from checked names. The request itself
+is JSON in the file's footer, so the area can be replayed without Redis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deltaq.tasks.errors import StagedDataMissing, StorageUnavailable
+from deltaq.tasks.request import Request, decode_request
+
+#: Key of the request in the footer's metadata.
+FOOTER_KEY = b"deltaq.request"
+
+
+class StagingArea:
+    """Paths of the staging area and the few ways in which files in it change."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._known_folders: set[Path] = set()
+
+    def request_path(self, table: str, request_id: str) -> Path:
+        """Locate the staged file of a request."""
+        return self.root / "requests" / table / f"{request_id}.parquet"
+
+    def dead_path(self, table: str, request_id: str) -> Path:
+        """Locate the staged file of a request that was given up."""
+        return self.root / "dead" / table / f"{request_id}.parquet"
+
+    def read_path(self, request_id: str) -> Path:
+        """Locate the folder of a read's result."""
+        return self.root / "reads" / request_id
+
+    @property
+    def work(self) -> Path:
+        """Locate the folder for what engines put down while they commit."""
+        return self.root / "work"
+
+    @contextlib.contextmanager
+    def create(self, path: Path) -> Iterator[BinaryIO]:
+        """Write a file that appears whole or not at all, and is synced when this ends.
+
+        Raises:
+            FileExistsError: The file is there already; it was left as it was.
+            StorageUnavailable: The storage refused; nothing was left behind.
+        """
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            self._make_folder(path.parent)
+            try:
+                with temporary.open("xb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(temporary, path)  # unlike a rename it never replaces a file
+                sync_folder(path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except FileExistsError:
+            raise
+        except OSError as exc:
+            raise StorageUnavailable(f"{path}: cannot be staged: {exc.strerror or exc}") from exc
+
+    def bury(self, path: Path, grave: Path, reason: bytes) -> None:
+        """Move a staged file to the dead letters, with the reason (JSON) beside it.
+
+        Raises:
+            StorageUnavailable: The storage refused; doing it again is safe.
+        """
+        try:
+            self._make_folder(grave.parent)
+            with contextlib.suppress(FileExistsError), self.create(grave.with_suffix(".json")) as f:
+                f.write(reason)
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(grave)
+            sync_folder(grave.parent)
+        except OSError as exc:
+            raise StorageUnavailable(f"{path}: cannot be moved: {exc.strerror or exc}") from exc
+
+    def remove(self, path: Path) -> None:
+        """Remove a staged file or a result folder; nothing happens if it is not there."""
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise StorageUnavailable(f"{path}: cannot be removed: {exc.strerror or exc}") from exc
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._known_folders and folder.is_dir():
+            return
+        missing = [f for f in (folder, *folder.parents) if not f.is_dir()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            sync_folder(made.parent)
+        self._known_folders.add(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, as fsync(2) says is needed besides the file's."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_staged(path: Path) -> pq.ParquetFile:
+    """Open a staged file.
+
+    Raises:
+        StagedDataMissing: It is not there, or is no Parquet.
+        StorageUnavailable: The storage cannot be read now.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError as exc:
+        raise StagedDataMissing(f"{path}: the staged file is gone") from exc
+    except pa.ArrowInvalid as exc:
+        raise StagedDataMissing(f"{path}: not a whole Parquet file: {exc}") from exc
+    except OSError as exc:
+        raise StorageUnavailable(f"{path}: cannot be read: {exc}") from exc
+
+
+def staged_request(path: Path) -> Request:
+    """Read the request in the footer of a staged file.
+
+    Raises:
+        StagedDataMissing: The file is gone, no Parquet, or has no request in it.
+        InvalidRequest: The request in it cannot be understood.
+    """
+    with open_staged(path) as file:
+        wire = (file.metadata.metadata or {}).get(FOOTER_KEY)
+    if wire is None:
+        raise StagedDataMissing(f"{path}: no request in the file's footer")
+    return decode_request(wire)
