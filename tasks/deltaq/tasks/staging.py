@@ -36,7 +36,6 @@ class StagingArea:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._known_folders: set[Path] = set()
 
     def request_path(self, table: str, request_id: str) -> Path:
         """Locate the staged file of a request."""
@@ -108,14 +107,14 @@ class StagingArea:
         except OSError as exc:
             raise StorageUnavailable(f"{path}: cannot be removed: {exc.strerror or exc}") from exc
 
-    def _make_folder(self, folder: Path) -> None:
-        if folder in self._known_folders and folder.is_dir():
+    @staticmethod
+    def _make_folder(folder: Path) -> None:
+        if folder.is_dir():
             return
         missing = [f for f in (folder, *folder.parents) if not f.is_dir()]
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:
             sync_folder(made.parent)
-        self._known_folders.add(folder)
 
 
 def sync_folder(folder: Path) -> None:

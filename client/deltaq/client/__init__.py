@@ -1,0 +1,1 @@
+"""What a program imports: Client, Future, errors."""

@@ -1,0 +1,1 @@
+"""What a worker runs: Celery app, warm Spark, committer, engines."""

@@ -1,0 +1,85 @@
+"""What an engine can do. Engines know Delta; they know nothing of Redis or Celery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from deltaq.tasks.query import Read
+from deltaq.tasks.request import EngineName
+from deltaq.worker.groups import CommitGroup
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowCounts:
+    """What one request did to the table; None where it cannot be told for it alone."""
+
+    inserted: int | None = None
+    updated: int | None = None
+    deleted: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A Delta commit that is in the table's log.
+
+    Attributes:
+        version: The version it made.
+        counts: What each member of the group did, in order.
+    """
+
+    version: int
+    counts: tuple[RowCounts, ...]
+
+
+class Engine(Protocol):
+    """Performs requests on the tables of one lake. Every method may be called by any thread.
+
+    Errors are those of ``deltaq.tasks.errors``; after any of them from :meth:`apply` the
+    caller reads the ledger again, for the commit may have happened all the same.
+    """
+
+    @property
+    def name(self) -> EngineName:
+        """The engine's name in requests, outcomes and settings."""
+        ...
+
+    def ledger(self, table: str, app_id: str) -> int:
+        """Read the last committed sequence from the table's newest version; -1 for none.
+
+        Raises:
+            StorageUnavailable: The lake cannot be read now.
+        """
+        ...
+
+    def apply(self, group: CommitGroup) -> Commit:
+        """Make one Delta commit of a group: its data and its ledger, or nothing.
+
+        Raises:
+            RequestError: Something is wrong with the group; nothing was written.
+            CommitConflict: Somebody else committed first, this ledger's next owner included.
+            StorageUnavailable, EngineUnavailable: It may succeed later.
+        """
+        ...
+
+    def read(self, query: Read, destination: Path) -> tuple[int, int]:
+        """Write the rows a query asks for as Parquet files into a new folder.
+
+        Returns:
+            The table's version that was read, and the number of rows.
+
+        Raises:
+            TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: Of the query.
+        """
+        ...
+
+    def history(self, table: str, limit: int) -> pa.Table:
+        """Read the newest commits, newest first, with Delta's columns of DESCRIBE HISTORY."""
+        ...
+
+    def detail(self, table: str) -> dict[str, Any]:
+        """Describe a table in JSON values: version, schema, partitions, files, bytes, ..."""
+        ...

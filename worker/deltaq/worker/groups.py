@@ -1,0 +1,82 @@
+"""Which waiting requests may share one Delta commit. Values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from deltaq.tasks.request import Append, Lane, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A request and its sequence in its lane."""
+
+    sequence: int
+    request: Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitGroup:
+    """Compatible requests of one table and lane, in order; they become one Delta commit.
+
+    The commit moves the ledger ``app_id`` to ``sequence``.
+    """
+
+    table: str
+    lane: Lane
+    app_id: str
+    members: tuple[Waiting, ...]
+
+    @property
+    def sequence(self) -> int:
+        """The last sequence in the group."""
+        return self.members[-1].sequence
+
+    @property
+    def first(self) -> Request:
+        """The first request; the others have the same operation and options."""
+        return self.members[0].request
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """The requests in order."""
+        return tuple(m.request for m in self.members)
+
+    def halves(self) -> Iterator[CommitGroup]:
+        """Split a group of two or more, to find the member that makes it fail."""
+        middle = len(self.members) // 2
+        yield replace(self, members=self.members[:middle])
+        yield replace(self, members=self.members[middle:])
+
+
+def plan_group(
+    waiting: Sequence[Waiting], *, max_requests: int, max_bytes: int
+) -> tuple[Waiting, ...]:
+    """Take the longest run of requests, from the head, that may become one commit.
+
+    Args:
+        waiting: At least one request, in order of sequence.
+        max_requests: Limit of requests in a commit.
+        max_bytes: Limit of staged bytes in a commit; a single larger request goes alone.
+    """
+    head = waiting[0]
+    group = [head]
+    size_bytes = head.request.size_bytes
+    for item in waiting[1:max_requests]:
+        size_bytes += item.request.size_bytes
+        if size_bytes > max_bytes or not may_follow(head.request, item.request):
+            break
+        group.append(item)
+    return tuple(group)
+
+
+def may_follow(head: Request, other: Request) -> bool:
+    """Tell whether ``other`` may be in the group that ``head`` begins."""
+    if not (isinstance(head, Append) and isinstance(other, Append)):
+        return False
+    return (head.shape, head.partition_by, head.engine) == (
+        other.shape,
+        other.partition_by,
+        other.engine,
+    )

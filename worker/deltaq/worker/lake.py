@@ -1,0 +1,47 @@
+"""The lake: a folder of Delta tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.request import check_table_name
+
+
+class Lake:
+    """Finds tables below the lake's root, and nothing outside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, table: str) -> Path:
+        """Locate the folder of a table.
+
+        Raises:
+            InvalidTableName: The name could lead elsewhere.
+        """
+        return self.root / check_table_name(table)
+
+    def exists(self, table: str) -> bool:
+        """Tell whether a Delta table of that name is there: a log with a commit or checkpoint."""
+        log = self.path(table) / "_delta_log"
+        try:
+            return any(f.suffix in (".json", ".parquet") for f in log.iterdir())
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise StorageUnavailable(f"{log}: cannot be read: {exc.strerror}") from exc
+
+    def tables(self) -> list[str]:
+        """List the names of the Delta tables, sorted.
+
+        Raises:
+            StorageUnavailable: The lake cannot be read.
+        """
+        try:
+            names = [f.name for f in self.root.iterdir() if (f / "_delta_log").is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StorageUnavailable(f"{self.root}: cannot be read: {exc.strerror}") from exc
+        return sorted(name for name in names if self.exists(name))
