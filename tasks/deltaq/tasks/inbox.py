@@ -9,6 +9,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -175,7 +176,7 @@ class Inbox:
     def peek(self, table: str, lane: Lane, *, count: int) -> list[Entry]:
         """Read the first requests of a lane without removing them."""
         with queue_errors():
-            entries = self._client.xrange(keys.inbox(table, lane), count=count)
+            entries: Any = self._client.xrange(keys.inbox(table, lane), count=count)
         return [Entry(sequence=int(i.partition("-")[0]), wire=f["r"]) for i, f in entries]
 
     def claim(self, table: str, lane: Lane, sequences: Sequence[int], *, token: str) -> int:
@@ -247,7 +248,8 @@ class Inbox:
     def forgotten(self) -> list[tuple[str, Lane]]:
         """List the lanes that have requests although nobody holds their table's lease."""
         with queue_errors():
-            tables = sorted(self._client.smembers(keys.TABLES))
+            members: Any = self._client.smembers(keys.TABLES)
+            tables: list[str] = sorted(members)
             pipeline = self._client.pipeline(transaction=False)
             for table in tables:
                 pipeline.exists(keys.lease(table))
