@@ -56,11 +56,11 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """A request and its outcome, ready to be acknowledged."""
+    """The outcome of a request, ready to be acknowledged."""
 
-    sequence: int
-    request: Request
     outcome: Outcome
+    client_id: str
+    size_bytes: int
 
 
 class Inbox:
@@ -194,28 +194,30 @@ class Inbox:
             [token, lane, sequences[0], sequences[-1], len(sequences)],
         )
         if reply == 0:
-            raise LeaseLost(f"the lease of table {table} went to another worker", table=table)
+            raise _lost(table)
         return max(int(reply), 0)
 
     def acknowledge(
-        self, table: str, lane: Lane, settled: Sequence[Settled], *, token: str
+        self, table: str, lane: Lane, settled: Sequence[Settled], *, upto: int, token: str
     ) -> None:
         """Write outcomes, tell the clients and remove the requests, which head their lane.
+
+        Args:
+            table: The table.
+            lane: The lane.
+            settled: Their outcomes; a request that could not even be read has none.
+            upto: The last sequence to remove; all before it go too.
+            token: Of the lease.
 
         Raises:
             LeaseLost: Another worker has the table and will acknowledge them.
         """
         by_client: dict[str, list[Outcome]] = defaultdict(list)
-        args: list[object] = [
-            token,
-            lane,
-            settled[-1].sequence,
-            sum(s.request.size_bytes for s in settled),
-            self._settings.outcome_ttl,
-        ]
+        size_bytes = sum(s.size_bytes for s in settled)
+        args: list[object] = [token, lane, upto, size_bytes, self._settings.outcome_ttl]
         for item in settled:
             args += [item.outcome.state, encode_outcome(item.outcome)]
-            by_client[item.request.client_id].append(item.outcome)
+            by_client[item.client_id].append(item.outcome)
         for client_id, outcomes in by_client.items():
             args += [keys.client_channel(client_id), encode_outcomes(outcomes)]
         reply = self._scripts.run(
@@ -224,12 +226,27 @@ class Inbox:
                 keys.lease(table),
                 keys.inbox(table, lane),
                 keys.seq(table),
-                *(keys.request(table, s.request.request_id) for s in settled),
+                *(keys.request(table, s.outcome.request_id) for s in settled),
             ],
             args,
         )
         if not reply:
-            raise LeaseLost(f"the lease of table {table} went to another worker", table=table)
+            raise _lost(table)
+
+    def resequence(self, table: str, lane: Lane, *, above: int, token: str) -> int:
+        """Give what waits in a lane new sequences above one, and return how many moved.
+
+        Raises:
+            LeaseLost: Another worker has the table.
+        """
+        moved = self._scripts.run(
+            "resequence",
+            [keys.lease(table), keys.inbox(table, lane), keys.seq(table)],
+            [token, lane, above, keys.request(table, "")],
+        )
+        if moved < 0:
+            raise _lost(table)
+        return int(moved)
 
     def settle(self, client_id: str, outcome: Outcome, *, keep: float) -> None:
         """Keep the answer to a query for ``keep`` seconds and tell its client."""
@@ -272,3 +289,7 @@ def cancelled_outcome(request: Request) -> Outcome:
         operation=operation_of(request),
         state=State.CANCELLED,
     )
+
+
+def _lost(table: str) -> LeaseLost:
+    return LeaseLost(f"the lease of table {table} went to another worker", table=table)

@@ -1,0 +1,5 @@
+"""``python -m deltaq.worker``: the verbs of operators."""
+
+from deltaq.worker.cli import app
+
+app()

@@ -1,0 +1,156 @@
+"""The worker process: a Celery app on a threads pool, with everything that commits behind it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.exceptions import WorkerShutdown
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.worker import state
+
+from deltaq.tasks import keys
+from deltaq.tasks.broker import make_celery, ring
+from deltaq.tasks.connection import connect
+from deltaq.tasks.errors import TransientError
+from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.request import Lane
+from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker.committer import Committer
+from deltaq.worker.engines.spark import SparkEngine
+from deltaq.worker.lake import Lake
+from deltaq.worker.lease import Leases
+from deltaq.worker.outcomes import Settlement
+from deltaq.worker.reads import Reader
+from deltaq.worker.sweeper import Sweeper
+from deltaq.worker.warm import WarmSpark
+
+logger = logging.getLogger(__name__)
+
+#: How often a worker that waits for Spark looks whether it shall stop, seconds.
+_POLL = 0.1
+
+
+class Worker:
+    """One worker: builds its parts, runs until a signal ends it, takes them down again.
+
+    Args:
+        settings: The settings.
+        name: Celery node name; by default it is told from others by host and process id.
+    """
+
+    def __init__(self, settings: Settings, *, name: str | None = None) -> None:
+        self.settings = settings
+        self.name = name or f"deltaq-{os.getpid()}@{socket.gethostname()}"
+        self.stopping = threading.Event()
+        self.app = make_celery(settings)
+        self.warm = WarmSpark(settings)
+        client = connect(settings)
+        lake = Lake(settings.lake)
+        staging = StagingArea(settings.staging_root)
+        inbox = Inbox(client, settings)
+        engine = SparkEngine(self.warm, lake, staging)
+        self.leases = Leases(client, settings, holder=self.name)
+        self.sweeper = Sweeper(client, inbox, staging, settings, ring=self._ring)
+        self.reader = Reader(
+            engine=engine, lake=lake, staging=staging, inbox=inbox, keep=settings.read_ttl
+        )
+        self.committer = Committer(
+            inbox=inbox,
+            leases=self.leases,
+            engine=engine,
+            lake=lake,
+            settlement=Settlement(inbox, staging),
+            settings=settings,
+            lanes=tuple(ln for ln in LANES if keys.lane_queue(ln) in self._queues),
+            ring=self._ring,
+            stopping=self.stopping,
+        )
+        _configure(self.app)
+        self._register_tasks()
+        self.app.steps["worker"].add(_warm_step(self.warm))
+
+    @property
+    def _queues(self) -> list[str]:
+        return [keys.QUEUES[queue] for queue in self.settings.queues]
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT and return the process's exit code."""
+        worker_shutting_down.connect(self._stop, weak=False)
+        worker_ready.connect(self._ready, weak=False)
+        worker_shutdown.connect(self._close, weak=False)
+        celery_worker = self.app.Worker(
+            hostname=self.name,
+            pool="threads",
+            concurrency=self.settings.concurrency,
+            queues=self._queues,
+            optimization="fair",
+            quiet=True,
+        )
+        celery_worker.start()
+        return int(celery_worker.exitcode or 0)
+
+    def _register_tasks(self) -> None:
+        committer, reader = self.committer, self.reader
+
+        @self.app.task(name=keys.COMMIT_TASK)  # type: ignore[untyped-decorator]
+        def commit(table: str) -> None:
+            committer.drain(table)
+
+        @self.app.task(name=keys.READ_TASK)  # type: ignore[untyped-decorator]
+        def read(query: str) -> None:
+            reader.answer(query)
+
+    def _ring(self, table: str, lane: Lane) -> None:
+        try:
+            ring(self.app, table, lane)
+        except TransientError as exc:
+            logger.warning("wake-up for table %s not sent: %s; the sweeper will", table, exc)
+
+    def _ready(self, **_: Any) -> None:
+        self.sweeper.start()
+        logger.info("%s serves %s", self.name, ", ".join(self.settings.queues))
+
+    def _stop(self, **_: Any) -> None:
+        self.stopping.set()
+
+    def _close(self, **_: Any) -> None:
+        # Not earlier: running tasks are awaited before this signal.
+        self.sweeper.close()
+        self.leases.close()
+        self.warm.stop()
+
+
+def _configure(app: Celery) -> None:
+    app.conf.update(
+        # An early acknowledgement may lose a wake-up; a late one makes Celery 5.7 exit when
+        # Redis restarts. Wake-ups may be lost, workers may not.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+    )
+
+
+def _warm_step(warm: WarmSpark) -> type[bootsteps.StartStopStep]:
+    class WarmEngine(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Starts Spark before the consumer, which is the last step, connects to the broker."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:
+            warm.start()
+            while not warm.wait(_POLL):
+                # SIGTERM sets should_stop to 0, so None is what means "go on".
+                if state.should_stop is not None:
+                    warm.stop()
+                    raise WorkerShutdown(0)
+
+    return WarmEngine

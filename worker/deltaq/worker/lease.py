@@ -1,0 +1,143 @@
+"""The lease: which worker may commit to a table.
+
+A lease keeps workers out of each other's way; it does not protect the table. A holder that was
+stopped may wake up after its time and commit: the ledger inside the table is the fence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import redis
+
+from deltaq.tasks import keys
+from deltaq.tasks.connection import Scripts
+from deltaq.tasks.errors import DeltaqError, LeaseLost
+from deltaq.tasks.inbox import LANES
+from deltaq.tasks.request import Lane
+from deltaq.tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class Lease:
+    """A lease that was taken.
+
+    Attributes:
+        table: What it is for.
+        token: Proof of it, compared by every script that acts under it.
+        fence: Grows with each lease of the table.
+        epoch: Life of the table's sequence counters.
+        expires: When it ends unless renewed, ``time.monotonic()``.
+        lost: Set when it was not renewed in time.
+    """
+
+    table: str
+    token: str
+    fence: int
+    epoch: str
+    expires: float
+    lost: threading.Event = field(default_factory=threading.Event)
+
+
+class Leases:
+    """Takes, renews and releases the leases of one worker. Close it to end its thread."""
+
+    def __init__(self, client: redis.Redis, settings: Settings, *, holder: str) -> None:
+        self._scripts = Scripts(client)
+        self._ttl = settings.lease_ttl
+        self._holder = holder
+        self._held: set[Lease] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        # Its own thread: Celery's timers stop while running tasks are awaited at shutdown.
+        self._thread = threading.Thread(target=self._renew, name="deltaq-leases", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def take(self, table: str) -> Iterator[Lease | None]:
+        """Take a table's lease and renew it until the block ends; None if another has it.
+
+        The block itself releases the lease, by :meth:`release`; if it does not get so far,
+        the lease ends by its time.
+        """
+        token = secrets.token_hex(16)
+        began = time.monotonic()
+        fence, epoch = self._scripts.run(
+            "take",
+            [keys.lease(table), keys.seq(table)],
+            [token, int(self._ttl * 1000), self._holder],
+        )
+        if not fence:
+            yield None
+            return
+        lease = Lease(table=table, token=token, fence=fence, epoch=epoch, expires=began + self._ttl)
+        with self._lock:
+            self._held.add(lease)
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                self._held.discard(lease)
+
+    def release(
+        self, lease: Lease, *, lanes: tuple[Lane, ...], force: bool
+    ) -> tuple[bool, list[Lane]]:
+        """Give a lease back if the lanes that the holder serves are empty, or by force.
+
+        Returns:
+            Whether it was released, and the lanes in which requests wait.
+
+        Raises:
+            LeaseLost: It was not ours any more.
+        """
+        table = lease.table
+        order = (*lanes, *(lane for lane in LANES if lane not in lanes))
+        answer, *waiting = self._scripts.run(
+            "release",
+            [
+                keys.lease(table),
+                keys.wake(table),
+                keys.TABLES,
+                *(keys.inbox(table, lane) for lane in order),
+            ],
+            [lease.token, table, int(force), len(lanes), *order],
+        )
+        if answer == "lost":
+            raise LeaseLost(f"the lease of table {table} went to another worker", table=table)
+        return answer == "released", [Lane(lane) for lane in waiting]
+
+    def close(self) -> None:
+        """End the thread; leases still held end by their time."""
+        self._closing.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._closing.wait(self._ttl / 3):
+            with self._lock:
+                held = list(self._held)
+            for lease in held:
+                self._renew_one(lease)
+
+    def _renew_one(self, lease: Lease) -> None:
+        began = time.monotonic()
+        try:
+            kept = self._scripts.run(
+                "renew", [keys.lease(lease.table)], [lease.token, int(self._ttl * 1000)]
+            )
+        except DeltaqError as exc:
+            logger.warning("lease of table %s was not renewed: %s", lease.table, exc)
+            kept = time.monotonic() < lease.expires
+        else:
+            lease.expires = began + self._ttl
+        with self._lock:
+            if not kept and lease in self._held and not lease.lost.is_set():
+                logger.warning("lease of table %s is lost", lease.table)
+                lease.lost.set()

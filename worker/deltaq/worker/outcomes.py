@@ -1,0 +1,247 @@
+"""From what an engine did to what each caller hears, and what becomes of the staged files."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from deltaq.tasks.errors import (
+    DeltaqError,
+    ErrorInfo,
+    RequestError,
+    StagedDataMissing,
+    StorageUnavailable,
+    info_from_error,
+)
+from deltaq.tasks.inbox import Entry, Inbox, Settled
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.request import (
+    Append,
+    Delete,
+    Lane,
+    Request,
+    check_client_id,
+    check_request_id,
+    decode_request,
+    operation_of,
+)
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker.engines import Commit, RowCounts
+from deltaq.worker.groups import CommitGroup, Waiting
+from deltaq.worker.lease import Lease
+from deltaq.worker.ledger import Committed
+
+logger = logging.getLogger(__name__)
+
+
+def committed(
+    group: CommitGroup, commit: Commit, engine: str, *, began: float, attempt: int
+) -> list[Outcome]:
+    """Make the outcomes of a group that was just committed.
+
+    Args:
+        group: What was committed.
+        commit: What the engine says of it.
+        engine: The engine's name.
+        began: When the commit began, seconds since 1970.
+        attempt: The try that succeeded, from 1.
+    """
+    commit_seconds = round(time.time() - began, 6)
+    return [
+        _outcome(
+            member,
+            group,
+            version=commit.version,
+            counts=counts,
+            engine=engine,
+            attempt=attempt,
+            waited_seconds=max(0.0, round(began - member.request.submitted_at_ms / 1000, 6)),
+            commit_seconds=commit_seconds,
+        )
+        for member, counts in zip(group.members, commit.counts, strict=True)
+    ]
+
+
+def read_back(group: CommitGroup, found: Mapping[str, Committed], engine: str) -> list[Outcome]:
+    """Make the outcomes of requests that the table's log says are committed."""
+    outcomes = []
+    for member in group.members:
+        request = member.request
+        counts = RowCounts(inserted=request.rows if isinstance(request, Append) else None)
+        version = found[request.request_id].version
+        outcomes.append(_outcome(member, group, version=version, counts=counts, engine=engine))
+    return outcomes
+
+
+def _outcome(
+    member: Waiting,
+    group: CommitGroup,
+    *,
+    version: int,
+    counts: RowCounts,
+    engine: str,
+    attempt: int | None = None,
+    waited_seconds: float | None = None,
+    commit_seconds: float | None = None,
+) -> Outcome:
+    return Outcome(
+        request_id=member.request.request_id,
+        table=group.table,
+        operation=operation_of(member.request),
+        state=State.COMMITTED,
+        version=version,
+        rows=rows_of(member.request),
+        inserted=counts.inserted,
+        updated=counts.updated,
+        deleted=counts.deleted,
+        engine=engine,
+        sequence=member.sequence,
+        group_size=len(group.members),
+        attempt=attempt,
+        waited_seconds=waited_seconds,
+        commit_seconds=commit_seconds,
+    )
+
+
+def failed(request: Request, sequence: int, error: ErrorInfo, attempt: int) -> Outcome:
+    """Make the outcome of a request that cannot succeed."""
+    return Outcome(
+        request_id=request.request_id,
+        table=request.table,
+        operation=operation_of(request),
+        state=State.FAILED,
+        rows=rows_of(request),
+        sequence=sequence,
+        attempt=attempt,
+        error=error,
+    )
+
+
+def rows_of(request: Request) -> int | None:
+    """Count the rows that a request brings, None if it brings none by nature."""
+    return None if isinstance(request, Delete) else request.rows
+
+
+class Settlement:
+    """Writes outcomes under a lease, then removes or buries the staged files.
+
+    In this order: a staged file is the last copy of its request until the outcome is known.
+    """
+
+    def __init__(self, inbox: Inbox, staging: StagingArea) -> None:
+        self._inbox = inbox
+        self._staging = staging
+
+    def acknowledge(self, lease: Lease, group: CommitGroup, outcomes: Sequence[Outcome]) -> None:
+        """Tell the callers of a group and remove its staged files.
+
+        Raises:
+            LeaseLost: Somebody else will.
+        """
+        settled = [
+            Settled(outcome=o, client_id=r.client_id, size_bytes=r.size_bytes)
+            for o, r in zip(outcomes, group.requests, strict=True)
+        ]
+        self._inbox.acknowledge(
+            group.table, group.lane, settled, upto=group.sequence, token=lease.token
+        )
+        for request in group.requests:
+            self._remove(request)
+
+    def fail(self, lease: Lease, group: CommitGroup, error: RequestError, attempt: int) -> None:
+        """Tell the caller of a group of one that it failed; its file becomes a dead letter.
+
+        Raises:
+            LeaseLost: Somebody else will.
+            StorageUnavailable: The file cannot be moved now; nothing else was done.
+        """
+        (member,) = group.members
+        request = member.request
+        info = info_from_error(error)
+        staged = self._staging.request_path(request.table, request.request_id)
+        grave = self._staging.dead_path(request.table, request.request_id)
+        if isinstance(error, StagedDataMissing) and grave.with_suffix(".json").exists():
+            # Buried by a worker that died before it could tell: say what it would have said.
+            info = msgspec.json.decode(grave.with_suffix(".json").read_bytes(), type=ErrorInfo)
+        self._staging.bury(staged, grave, msgspec.json.encode(info))
+        outcome = failed(request, member.sequence, info, attempt)
+        logger.warning(
+            "table %s: %s %s failed: %s",
+            request.table,
+            outcome.operation,
+            request.request_id,
+            info.message,
+        )
+        self._inbox.acknowledge(
+            group.table,
+            group.lane,
+            [Settled(outcome=outcome, client_id=request.client_id, size_bytes=request.size_bytes)],
+            upto=member.sequence,
+            token=lease.token,
+        )
+
+    def readable(self, lease: Lease, lane: Lane, entries: Iterable[Entry]) -> list[Waiting]:
+        """Read entries up to the first that is no request of this table; refuse that if first.
+
+        Raises:
+            LeaseLost: Somebody else will.
+        """
+        waiting: list[Waiting] = []
+        for entry in entries:
+            try:
+                request = decode_request(entry.wire)
+                if (request.table, request.lane) != (lease.table, lane):
+                    raise RequestError(f"a request for table {request.table}, lane {request.lane}")
+            except DeltaqError as exc:
+                if waiting:
+                    break  # what is before it goes first
+                self._refuse(lease, lane, entry, exc)
+            else:
+                waiting.append(Waiting(sequence=entry.sequence, request=request))
+        return waiting
+
+    def _refuse(self, lease: Lease, lane: Lane, entry: Entry, error: DeltaqError) -> None:
+        logger.error(
+            "table %s, lane %s: entry %d refused: %s", lease.table, lane, entry.sequence, error
+        )
+        settled = []
+        address = _read_address(entry.wire)
+        if address is not None:
+            outcome = Outcome(
+                request_id=address.request_id,
+                table=lease.table,
+                operation=address.op,
+                state=State.FAILED,
+                sequence=entry.sequence,
+                error=info_from_error(error),
+            )
+            settled = [Settled(outcome=outcome, client_id=address.client_id, size_bytes=0)]
+        self._inbox.acknowledge(lease.table, lane, settled, upto=entry.sequence, token=lease.token)
+
+    def _remove(self, request: Request) -> None:
+        try:
+            self._staging.remove(self._staging.request_path(request.table, request.request_id))
+        except StorageUnavailable as exc:
+            # The request is settled; the sweeper removes the file later.
+            logger.warning("%s", exc)
+
+
+class _Address(msgspec.Struct):
+    """The least that is needed to answer a request that cannot be understood."""
+
+    request_id: str
+    client_id: str
+    op: str
+
+
+def _read_address(wire: str) -> _Address | None:
+    try:
+        address = msgspec.json.decode(wire, type=_Address)
+        check_request_id(address.request_id)
+        check_client_id(address.client_id)
+    except (msgspec.MsgspecError, DeltaqError):
+        return None
+    return address

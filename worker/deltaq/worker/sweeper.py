@@ -1,0 +1,128 @@
+"""Finds what was forgotten: tables nobody was woken for, files nobody removed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import redis
+
+from deltaq.tasks import keys
+from deltaq.tasks.connection import queue_errors
+from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.request import Lane
+from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the staging area, and the age below which a file is left alone.
+_CLEAN_INTERVAL = 300.0
+_BATCH = 500
+
+
+class Sweeper:
+    """Rings forgotten tables and removes files that are no longer needed, in its own thread.
+
+    Of all workers on one Redis, one sweeps at a time.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        inbox: Inbox,
+        staging: StagingArea,
+        settings: Settings,
+        *,
+        ring: Callable[[str, Lane], None],
+    ) -> None:
+        self._client = client
+        self._inbox = inbox
+        self._staging = staging
+        self._settings = settings
+        self._ring = ring
+        self._cleaned = 0.0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="deltaq-sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sweep, at once and then every ``sweep_interval`` seconds."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if self._is_its_turn():
+                    self.sweep()
+                if time.monotonic() - self._cleaned >= _CLEAN_INTERVAL:
+                    self._cleaned = time.monotonic()
+                    self.clean(older_than=_CLEAN_INTERVAL)
+            except DeltaqError as exc:
+                logger.warning("sweep put off: %s", exc)
+            except Exception:
+                # Whatever it was, forgotten tables must be found the next time.
+                logger.exception("sweep put off")
+            if self._closing.wait(self._settings.sweep_interval):
+                return
+
+    def _is_its_turn(self) -> bool:
+        milliseconds = int(self._settings.sweep_interval * 900)
+        with queue_errors():
+            return bool(self._client.set(keys.SWEEP, "1", nx=True, px=milliseconds))
+
+    def sweep(self) -> int:
+        """Ring every table that has requests and no committer; return how many lanes.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+        """
+        forgotten = self._inbox.forgotten()
+        for table, lane in forgotten:
+            self._ring(table, lane)
+        return len(forgotten)
+
+    def clean(self, *, older_than: float) -> int:
+        """Remove old results of reads, and staged files of requests long committed.
+
+        Such a file is left when a worker died between an acknowledgement and the removal. A
+        file whose request is queued, or unknown to Redis, stays: it may be the only copy.
+
+        Returns:
+            How many files and folders were removed.
+        """
+        removed = 0
+        for result in _older(self._staging.root.glob("reads/*"), self._settings.read_ttl):
+            self._staging.remove(result)
+            removed += 1
+        for work in _older(self._staging.work.glob("*"), self._settings.read_ttl):
+            self._staging.remove(work)
+            removed += 1
+        files = _older(self._staging.root.glob("requests/*/*.parquet"), older_than)
+        while batch := list(islice(files, _BATCH)):
+            outcomes = self._inbox.outcomes([(f.parent.name, f.stem) for f in batch])
+            for file, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Outcome) and outcome.state is not State.FAILED:
+                    self._staging.remove(file)
+                    removed += 1
+        return removed
+
+
+def _older(paths: Iterable[Path], seconds: float) -> Iterator[Path]:
+    limit = time.time() - seconds
+    for path in paths:
+        try:
+            if path.stat().st_mtime < limit:
+                yield path
+        except FileNotFoundError:
+            continue  # removed by its owner meanwhile
