@@ -21,18 +21,24 @@ _RETRIES = 3
 _MAX_CONNECTIONS = 64
 
 
-def connect(settings: Settings) -> redis.Redis:
-    """Make a client of the queue's Redis; nothing is sent yet."""
+def connect(settings: Settings, *, retries: int = _RETRIES) -> redis.Redis:
+    """Make a client of the queue's Redis; nothing is sent yet.
+
+    Each of the ``retries`` of a command may take ``Settings.redis_timeout`` again.
+    """
+    url = settings.redis_url.get_secret_value()
+    # Connections by Unix socket refuse the option.
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     pool = redis.BlockingConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
+        url,
         decode_responses=True,
         max_connections=_MAX_CONNECTIONS,
         timeout=settings.redis_timeout,
         socket_timeout=settings.redis_timeout,
         socket_connect_timeout=settings.redis_timeout,
-        socket_keepalive=True,
         health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), _RETRIES),
+        retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), retries),
+        **keepalive,
     )
     return redis.Redis(connection_pool=pool)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
 
 import pydantic
 from pydantic import Field, SecretStr
@@ -106,7 +107,13 @@ class Settings(BaseSettings):
     @property
     def celery_broker_url(self) -> str:
         """The broker's URL, password included: never log it."""
-        return (self.broker_url or self.redis_url).get_secret_value()
+        url = (self.broker_url or self.redis_url).get_secret_value()
+        if not url.startswith("unix://"):
+            return url
+        # Celery has names of its own for a Unix socket and for the database behind it.
+        path, _, query = url.removeprefix("unix://").partition("?")
+        database = parse_qs(query).get("db", ["0"])[0]
+        return f"redis+socket://{path}?virtual_host={database}"
 
     @classmethod
     def settings_customise_sources(
