@@ -1,0 +1,77 @@
+"""Which requests may share a commit."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deltaq.tasks.request import Append, Delete, Overwrite, Request
+from deltaq.worker.groups import CommitGroup, Lane, Waiting, plan_group
+from tests.support.requests import make_append, make_request
+
+
+def _waiting(*requests: Request) -> list[Waiting]:
+    return [Waiting(sequence=n, request=r) for n, r in enumerate(requests, start=1)]
+
+
+def test_appends_with_the_same_columns_share_a_commit() -> None:
+    waiting = _waiting(*(make_append() for _ in range(5)))
+
+    assert plan_group(waiting, max_requests=500, max_bytes=10_000) == tuple(waiting)
+
+
+def test_appends_with_other_columns_begin_another_commit() -> None:
+    waiting = _waiting(make_append(), make_append(), make_append(shape="other"))
+
+    assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 2
+
+
+def test_appends_that_insist_on_another_engine_begin_another_commit() -> None:
+    waiting = _waiting(make_append(), make_append(engine="spark"))
+
+    assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 1
+
+
+def test_an_overwrite_goes_alone() -> None:
+    waiting = _waiting(make_request(Overwrite), make_request(Overwrite))
+
+    assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 1
+
+
+def test_an_append_does_not_pass_a_delete() -> None:
+    delete = make_request(Delete, where="true")
+    waiting = _waiting(make_append(), delete, make_append())
+
+    assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 1
+
+
+def test_a_request_over_the_limit_goes_alone_instead_of_never() -> None:
+    big = msgspec.structs.replace(make_append(), size_bytes=10**9)
+    waiting = _waiting(big, make_append())
+
+    assert plan_group(waiting, max_requests=500, max_bytes=10_000) == tuple(waiting[:1])
+
+
+@given(sizes=st.lists(st.integers(1, 100), min_size=1, max_size=30), limit=st.integers(1, 500))
+def test_a_group_is_the_longest_head_within_the_limits(sizes: list[int], limit: int) -> None:
+    waiting = _waiting(*(msgspec.structs.replace(make_append(), size_bytes=s) for s in sizes))
+
+    group = plan_group(waiting, max_requests=10, max_bytes=limit)
+
+    assert group == tuple(waiting[: len(group)])
+    assert len(group) <= 10
+    assert len(group) == 1 or sum(sizes[: len(group)]) <= limit
+    if len(group) < min(10, len(sizes)):
+        assert sum(sizes[: len(group) + 1]) > limit
+
+
+def test_halves_keep_order_and_lose_nobody() -> None:
+    members = tuple(_waiting(*(make_append() for _ in range(5))))
+    group = CommitGroup(table="prices", lane=Lane.LIVE, app_id="deltaq/e/live", members=members)
+
+    first, second = group.halves()
+
+    assert first.members + second.members == members
+    assert (first.sequence, second.sequence) == (2, 5)
+    assert isinstance(first.first, Append)
