@@ -75,6 +75,13 @@ class Settings(BaseSettings):
         min_length=1,
         description="What a worker serves; in the environment, names with commas between them.",
     )
+    engine: Literal["auto", "native", "spark"] = Field(
+        "auto", description="What performs requests; auto chooses for each."
+    )
+    native_max_bytes: int = Field(
+        512 * MiB, gt=0, description="Work that touches more goes to Spark, with engine auto."
+    )
+    spark: Literal["on", "off"] = Field("on", description="Off: no Spark and no Java needed.")
     spark_master: str = Field("local[*]", description="Spark master.")
     spark_memory: str = Field("1g", pattern=r"^\d+[mg]$", description="Heap of the driver.")
     spark_conf: dict[str, str] = Field({}, description="More Spark settings.")
