@@ -32,7 +32,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         inserted: Rows added, where the engine can tell for this request alone.
         updated: Rows changed in place, likewise.
         deleted: Rows removed, likewise.
-        engine: What performed it.
+        engine: What performed it; None when a lost outcome was read back from the table's log.
+        engine_reason: Why that engine.
         sequence: Its place in its lane of the table.
         group_size: Requests in the same commit, itself included.
         attempt: Tries it took, from 1.
@@ -52,6 +53,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     updated: int | None = None
     deleted: int | None = None
     engine: str | None = None
+    engine_reason: str | None = None
     sequence: int | None = None
     group_size: int | None = None
     attempt: int | None = None

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -22,13 +23,15 @@ from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.committer import Committer
+from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.reads import Reader
+from deltaq.worker.router import Router
 from deltaq.worker.sweeper import Sweeper
-from deltaq.worker.warm import WarmSpark
+from deltaq.worker.warm import WarmSpark, WarmState
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +52,25 @@ class Worker:
         self.name = name or f"deltaq-{os.getpid()}@{socket.gethostname()}"
         self.stopping = threading.Event()
         self.app = make_celery(settings)
-        self.warm = WarmSpark(settings)
+        self.warm = WarmSpark(settings) if settings.spark == "on" else None
         client = connect(settings)
         lake = Lake(settings.lake)
         staging = StagingArea(settings.staging_root)
         inbox = Inbox(client, settings)
-        engine = SparkEngine(self.warm, lake, staging)
+        router = Router(
+            native=None if settings.engine == "spark" else NativeEngine(lake, staging),
+            spark=SparkEngine(self.warm, lake, staging) if self.warm else None,
+            settings=settings,
+        )
         self.leases = Leases(client, settings, holder=self.name)
         self.sweeper = Sweeper(client, inbox, staging, settings, ring=self._ring)
         self.reader = Reader(
-            engine=engine, lake=lake, staging=staging, inbox=inbox, keep=settings.read_ttl
+            router=router, lake=lake, staging=staging, inbox=inbox, keep=settings.read_ttl
         )
         self.committer = Committer(
             inbox=inbox,
             leases=self.leases,
-            engine=engine,
+            router=router,
             lake=lake,
             settlement=Settlement(inbox, staging),
             settings=settings,
@@ -73,7 +80,9 @@ class Worker:
         )
         _configure(self.app)
         self._register_tasks()
-        self.app.steps["worker"].add(_warm_step(self.warm))
+        if self.warm:
+            step = _warm_step(self.warm, wait=settings.engine == "spark")
+            self.app.steps["worker"].add(step)
 
     @property
     def _queues(self) -> list[str]:
@@ -123,7 +132,8 @@ class Worker:
         # Not earlier: running tasks are awaited before this signal.
         self.sweeper.close()
         self.leases.close()
-        self.warm.stop()
+        if self.warm:
+            self.warm.stop()
 
 
 def _configure(app: Celery) -> None:
@@ -139,7 +149,7 @@ def _configure(app: Celery) -> None:
     )
 
 
-def _warm_step(warm: WarmSpark) -> type[bootsteps.StartStopStep]:
+def _warm_step(warm: WarmSpark, *, wait: bool) -> type[bootsteps.StartStopStep]:
     class WarmEngine(bootsteps.StartStopStep):  # type: ignore[misc]
         """Starts Spark before the consumer, which is the last step, connects to the broker."""
 
@@ -147,10 +157,13 @@ def _warm_step(warm: WarmSpark) -> type[bootsteps.StartStopStep]:
 
         def start(self, worker: Any) -> None:
             warm.start()
-            while not warm.wait(_POLL):
+            while wait and warm.state is WarmState.STARTING:
                 # SIGTERM sets should_stop to 0, so None is what means "go on".
                 if state.should_stop is not None:
                     warm.stop()
                     raise WorkerShutdown(0)
+                time.sleep(_POLL)
+            if warm.error is not None:
+                raise warm.error
 
     return WarmEngine

@@ -36,6 +36,10 @@ def worker(
         str | None, typer.Option(help="What to serve: commits,bulk,reads,maintenance.")
     ] = None,
     concurrency: Annotated[int | None, typer.Option(help="Tasks at once.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, native or spark: what performs requests.")
+    ] = None,
+    spark: Annotated[str | None, typer.Option(help="on, or off to run without Java.")] = None,
     spark_master: Annotated[str | None, typer.Option(help="Spark master.")] = None,
     name: Annotated[str | None, typer.Option(help="Node name in Celery and Flower.")] = None,
     log_level: LogLevel = "INFO",
@@ -50,15 +54,16 @@ def worker(
         redis_url=redis_url,
         queues=queues,
         concurrency=concurrency,
+        engine=engine,
+        spark=spark,
         spark_master=spark_master,
     )
     from deltaq.worker.app import Worker  # Celery and Spark are slow to import
-    from deltaq.worker.jars import delta_jars
     from deltaq.worker.java import find_java
 
     try:
-        find_java()
-        delta_jars(settings)
+        if settings.spark == "on":
+            find_java()
         code = Worker(settings, name=name).run()
     except DeltaqError as exc:
         _exit(exc)

@@ -12,12 +12,12 @@ from deltaq.tasks.errors import LeaseLost, QueueUnavailable, RequestError, Trans
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
-from deltaq.worker.engines import Engine
 from deltaq.worker.groups import CommitGroup, Waiting, plan_group
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
 from deltaq.worker.ledger import app_id, find_committed
 from deltaq.worker.outcomes import Settlement, committed, read_back
+from deltaq.worker.router import Router
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Committer:
     Args:
         inbox: Where requests wait.
         leases: The leases of this worker.
-        engine: What performs them.
+        router: Has an engine perform them.
         lake: Where the tables are.
         settlement: Writes outcomes and cleans up the staged files.
         settings: Limits of groups and time.
@@ -47,7 +47,7 @@ class Committer:
         *,
         inbox: Inbox,
         leases: Leases,
-        engine: Engine,
+        router: Router,
         lake: Lake,
         settlement: Settlement,
         settings: Settings,
@@ -57,7 +57,7 @@ class Committer:
     ) -> None:
         self._inbox = inbox
         self._leases = leases
-        self._engine = engine
+        self._router = router
         self._lake = lake
         self._settlement = settlement
         self._settings = settings
@@ -112,7 +112,7 @@ class Committer:
     def _commit_head(self, turn: _Turn, lane: Lane, waiting: Sequence[Waiting]) -> None:
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         if lane not in turn.ledgers:
-            turn.ledgers[lane] = self._engine.ledger(table, ledger)
+            turn.ledgers[lane] = self._router.ledger(table, ledger)
         last = turn.ledgers[lane]
         done = [w for w in waiting if w.sequence <= last]
         if done:
@@ -133,7 +133,7 @@ class Committer:
         began = time.time()
         turn.ledgers.pop(group.lane, None)  # unknown while the commit may or may not be there
         try:
-            commit = self._engine.apply(group)
+            performed = self._router.apply(group)
         except RequestError as exc:
             if len(group.members) == 1:
                 self._settlement.fail(turn.lease, group, exc, attempt)
@@ -142,7 +142,7 @@ class Committer:
                     self._commit(turn, half)
             return
         turn.ledgers[group.lane] = group.sequence
-        outcomes = committed(group, commit, self._engine.name, began=began, attempt=attempt)
+        outcomes = committed(group, performed, began=began, attempt=attempt)
         self._settlement.acknowledge(turn.lease, group, outcomes)
 
     def _acknowledge_committed(
@@ -157,7 +157,7 @@ class Committer:
             logger.warning("table %s: %d requests got new sequences above %d", table, moved, last)
             return
         group = CommitGroup(table=table, lane=lane, app_id=ledger, members=tuple(done))
-        self._settlement.acknowledge(turn.lease, group, read_back(group, found, self._engine.name))
+        self._settlement.acknowledge(turn.lease, group, read_back(group, found))
 
     def _release(self, lease: Lease, *, force: bool) -> bool:
         released, waiting = self._leases.release(lease, lanes=self._lanes, force=force)

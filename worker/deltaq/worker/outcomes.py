@@ -29,23 +29,23 @@ from deltaq.tasks.request import (
     operation_of,
 )
 from deltaq.tasks.staging import StagingArea
-from deltaq.worker.engines import Commit, RowCounts
+from deltaq.worker.engines import RowCounts
 from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lease import Lease
 from deltaq.worker.ledger import Committed
+from deltaq.worker.router import Performed
 
 logger = logging.getLogger(__name__)
 
 
 def committed(
-    group: CommitGroup, commit: Commit, engine: str, *, began: float, attempt: int
+    group: CommitGroup, performed: Performed, *, began: float, attempt: int
 ) -> list[Outcome]:
     """Make the outcomes of a group that was just committed.
 
     Args:
         group: What was committed.
-        commit: What the engine says of it.
-        engine: The engine's name.
+        performed: What the engine says of it.
         began: When the commit began, seconds since 1970.
         attempt: The try that succeeded, from 1.
     """
@@ -54,25 +54,25 @@ def committed(
         _outcome(
             member,
             group,
-            version=commit.version,
+            version=performed.commit.version,
             counts=counts,
-            engine=engine,
+            performed=performed,
             attempt=attempt,
             waited_seconds=max(0.0, round(began - member.request.submitted_at_ms / 1000, 6)),
             commit_seconds=commit_seconds,
         )
-        for member, counts in zip(group.members, commit.counts, strict=True)
+        for member, counts in zip(group.members, performed.commit.counts, strict=True)
     ]
 
 
-def read_back(group: CommitGroup, found: Mapping[str, Committed], engine: str) -> list[Outcome]:
+def read_back(group: CommitGroup, found: Mapping[str, Committed]) -> list[Outcome]:
     """Make the outcomes of requests that the table's log says are committed."""
     outcomes = []
     for member in group.members:
         request = member.request
         counts = RowCounts(inserted=request.rows if isinstance(request, Append) else None)
         version = found[request.request_id].version
-        outcomes.append(_outcome(member, group, version=version, counts=counts, engine=engine))
+        outcomes.append(_outcome(member, group, version=version, counts=counts))
     return outcomes
 
 
@@ -82,7 +82,7 @@ def _outcome(
     *,
     version: int,
     counts: RowCounts,
-    engine: str,
+    performed: Performed | None = None,
     attempt: int | None = None,
     waited_seconds: float | None = None,
     commit_seconds: float | None = None,
@@ -97,7 +97,8 @@ def _outcome(
         inserted=counts.inserted,
         updated=counts.updated,
         deleted=counts.deleted,
-        engine=engine,
+        engine=performed.engine if performed else None,
+        engine_reason=performed.reason if performed else None,
         sequence=member.sequence,
         group_size=len(group.members),
         attempt=attempt,

@@ -24,8 +24,8 @@ from deltaq.tasks.query import (
     query_name,
 )
 from deltaq.tasks.staging import StagingArea
-from deltaq.worker.engines import Engine
 from deltaq.worker.lake import Lake
+from deltaq.worker.router import Router
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Reader:
     """Answers the queries of clients.
 
     Args:
-        engine: What reads tables.
+        router: Has an engine read tables.
         lake: Where the tables are.
         staging: Where results go.
         inbox: Where answers go.
@@ -42,9 +42,9 @@ class Reader:
     """
 
     def __init__(
-        self, *, engine: Engine, lake: Lake, staging: StagingArea, inbox: Inbox, keep: float
+        self, *, router: Router, lake: Lake, staging: StagingArea, inbox: Inbox, keep: float
     ) -> None:
-        self._engine = engine
+        self._router = router
         self._lake = lake
         self._staging = staging
         self._inbox = inbox
@@ -70,7 +70,6 @@ class Reader:
             request_id=query.request_id,
             table=query.table,
             operation=query_name(query),
-            engine=self._engine.name,
             commit_seconds=round(time.monotonic() - began, 6),
             **{"state": State.COMMITTED, **facts},
         )
@@ -88,11 +87,11 @@ class Reader:
                     table=query.table,
                 )
             case Detail():
-                return {"value": self._engine.detail(query.table)}
+                detail, engine = self._router.detail(query.table)
+                return {"value": detail, "engine": engine}
             case History():
-                return {
-                    "rows": self._keep_table(query, self._engine.history(query.table, query.limit))
-                }
+                history, engine = self._router.history(query.table, query.limit)
+                return {"rows": self._keep_table(query, history), "engine": engine}
             case Read():
                 return self._read(query)
 
@@ -100,12 +99,12 @@ class Reader:
         result = self._staging.read_path(query.request_id)
         self._staging.remove(result)  # of an earlier, broken run
         try:
-            version, rows = self._engine.read(query, result)
+            version, rows, engine = self._router.read(query, result)
         except BaseException:
             with contextlib.suppress(DeltaqError):
                 self._staging.remove(result)
             raise
-        return {"version": version, "rows": rows}
+        return {"version": version, "rows": rows, "engine": engine}
 
     def _keep_table(self, query: Query, table: pa.Table) -> int:
         path = self._staging.read_path(query.request_id) / "part-0.parquet"

@@ -1,0 +1,36 @@
+"""What a table's Delta log says of requests, read without deltaq's own reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def actions(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield every action with its version, in order of versions."""
+    for entry in sorted((table / "_delta_log").glob("*.json")):
+        if entry.stem.isdigit():
+            for line in entry.read_text().splitlines():
+                yield int(entry.stem), json.loads(line)
+
+
+def committed_requests(table: Path) -> list[tuple[str, int, str]]:
+    """List (ledger, sequence, request id) of all requests in the order of their commits."""
+    found = []
+    for _, action in actions(table):
+        written = action.get("commitInfo", {}).get("userMetadata")
+        if written and "deltaq" in written:
+            note = json.loads(written)
+            found += [(note["deltaq"], sequence, rid) for sequence, rid in note["requests"]]
+    return found
+
+
+def ledgers(table: Path) -> list[tuple[int, str, int]]:
+    """List (version, appId, sequence) of all transaction identifiers in the log."""
+    return [
+        (version, action["txn"]["appId"], action["txn"]["version"])
+        for version, action in actions(table)
+        if "txn" in action
+    ]

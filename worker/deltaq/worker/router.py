@@ -1,0 +1,200 @@
+"""Which engine performs a group of requests, and why."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from deltaq.tasks.errors import ConfigurationError, EngineRefused
+from deltaq.tasks.query import Read
+from deltaq.tasks.request import Append, EngineName, Merge
+from deltaq.tasks.settings import Settings
+from deltaq.worker.engines import Commit, Engine, NotNative
+from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.groups import CommitGroup
+
+_T = TypeVar("_T")
+
+logger = logging.getLogger(__name__)
+
+#: Tables remembered as refused by native, and for how many seconds.
+_REMEMBERED = 1024
+_REMEMBER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """An engine and the reason for it, as the outcome tells it."""
+
+    engine: Engine
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performed:
+    """A commit and who made it."""
+
+    commit: Commit
+    engine: EngineName
+    reason: str
+
+
+class Router:
+    """Chooses an engine for each group and falls through to Spark when native refuses.
+
+    Args:
+        native: The engine for small and medium work; None when settings say ``engine=spark``.
+        spark: The engine for everything; None when settings say ``spark=off``.
+        settings: ``engine`` and ``native_max_bytes``.
+    """
+
+    def __init__(
+        self, *, native: NativeEngine | None, spark: Engine | None, settings: Settings
+    ) -> None:
+        if native is None and spark is None:
+            raise ConfigurationError("engine=spark and spark=off leave no engine")
+        self._native = native
+        self._spark = spark
+        self._settings = settings
+        self._refusals = _Refusals()
+
+    def choose(self, group: CommitGroup) -> Choice:
+        """Choose the engine for a group.
+
+        The request's own wish decides, then the worker's setting; otherwise native, unless
+        it refused the table lately or the work touches more than ``native_max_bytes``.
+
+        Raises:
+            EngineRefused: What the request or the worker insists on is not to be had here.
+        """
+        wish = group.first.engine
+        if wish == "spark":
+            return self._on_spark("the request asks for it")
+        if self._native is None:
+            if wish == "native":
+                raise EngineRefused("this worker runs with engine=spark; leave out engine=")
+            return self._on_spark("the worker runs with engine=spark")
+        insisted = wish == "native" or self._settings.engine == "native"
+        refusal = self._refusals.get(group.table)
+        if refusal is not None and not insisted:
+            return self._on_spark(refusal)
+        touched, limit = self._touched_bytes(group), self._settings.native_max_bytes
+        if touched > limit:
+            reason = f"it touches {touched} bytes, more than native_max_bytes={limit}"
+            if insisted:
+                raise EngineRefused(
+                    f"table {group.table}: {reason}; raise the setting or let Spark do it",
+                    table=group.table,
+                    details={"touched_bytes": touched, "native_max_bytes": limit},
+                )
+            return self._on_spark(reason)
+        return Choice(engine=self._native, reason="asked for" if insisted else "small enough")
+
+    def apply(self, group: CommitGroup) -> Performed:
+        """Perform a group: one Delta commit.
+
+        Raises:
+            EngineRefused: No engine that may do it can.
+            RequestError, TransientError: As ``Engine.apply`` says.
+        """
+        choice = self.choose(group)
+        try:
+            commit = choice.engine.apply(group)
+        except NotNative as refusal:
+            choice = self._after_refusal(group, refusal)
+            commit = choice.engine.apply(group)
+        return Performed(commit=commit, engine=choice.engine.name, reason=choice.reason)
+
+    def _after_refusal(self, group: CommitGroup, refusal: NotNative) -> Choice:
+        if group.first.engine == "native" or self._settings.engine == "native":
+            raise EngineRefused(
+                f"table {group.table}: native cannot do this: {refusal.reason}; "
+                "leave out engine= or run a worker with engine=auto",
+                table=group.table,
+            ) from refusal
+        if refusal.of_table:
+            self._refusals.add(group.table, refusal.reason)
+        logger.info("table %s: Spark takes over: %s", group.table, refusal.reason)
+        return self._on_spark(refusal.reason)
+
+    def _touched_bytes(self, group: CommitGroup) -> int:
+        """Estimate what native would hold in memory: the frames, and the table if it is read."""
+        staged = sum(request.size_bytes for request in group.requests)
+        if isinstance(group.first, Append) or self._native is None:
+            return staged
+        if isinstance(group.first, Merge) and group.first.update == ():
+            return staged
+        return staged + self._native.table_bytes(group.table)
+
+    def _on_spark(self, reason: str) -> Choice:
+        if self._spark is None:
+            raise EngineRefused(
+                f"this needs Spark ({reason}), and the worker runs with spark=off; "
+                "submit it to a worker with spark=on"
+            )
+        return Choice(engine=self._spark, reason=reason)
+
+    def ledger(self, table: str, app_id: str) -> int:
+        """Read the last committed sequence of a table; -1 for none.
+
+        Raises:
+            StorageUnavailable: The lake cannot be read now.
+        """
+        return self._first_that_can(lambda engine: engine.ledger(table, app_id))[0]
+
+    def read(self, query: Read, destination: Path) -> tuple[int, int, EngineName]:
+        """Perform a read, as ``Engine.read``; return version, rows and the engine's name."""
+        if query.engine == "spark":
+            engine = self._on_spark("the request asks for it").engine
+            return (*engine.read(query, destination), engine.name)
+        (version, rows), name = self._first_that_can(lambda engine: engine.read(query, destination))
+        return version, rows, name
+
+    def history(self, table: str, limit: int) -> tuple[pa.Table, EngineName]:
+        """Read the newest commits, as ``Engine.history``, and name the engine."""
+        return self._first_that_can(lambda engine: engine.history(table, limit))
+
+    def detail(self, table: str) -> tuple[dict[str, Any], EngineName]:
+        """Describe a table, as ``Engine.detail``, and name the engine."""
+        return self._first_that_can(lambda engine: engine.detail(table))
+
+    def _first_that_can(self, ask: Callable[[Engine], _T]) -> tuple[_T, EngineName]:
+        if self._native is not None:
+            try:
+                return ask(self._native), self._native.name
+            except NotNative as refusal:
+                engine = self._on_spark(refusal.reason).engine
+        else:
+            engine = self._on_spark("the worker runs with engine=spark").engine
+        return ask(engine), engine.name
+
+
+class _Refusals:
+    """Tables that native refused lately, so that it need not try for each request.
+
+    Not for ever: a table may be replaced by one that native can write.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def add(self, table: str, reason: str) -> None:
+        with self._lock:
+            self._known[table] = (time.monotonic() + _REMEMBER_SECONDS, reason)
+            self._known.move_to_end(table)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+
+    def get(self, table: str) -> str | None:
+        with self._lock:
+            until, reason = self._known.get(table, (0.0, None))
+            return reason if time.monotonic() < until else None
