@@ -1,0 +1,304 @@
+"""The warm SparkSession: one per worker, started in the background, replaced when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import threading
+import time
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deltaq.tasks.errors import DeltaqError, EngineUnavailable
+from deltaq.tasks.settings import Settings
+from deltaq.worker.jars import provide_jars
+from deltaq.worker.java import find_java
+from deltaq.worker.jvm import Jvm, connect_gateway, launch
+
+if TYPE_CHECKING:  # the import takes half a second, which start() spends in the background
+    from pyspark.sql import SparkSession
+
+_log = logging.getLogger(__name__)
+
+_DELTA = "spark.databricks.delta."
+#: Why each is set is in docs/spark.md.
+_CONF = {
+    "spark.app.name": "deltaq",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
+    "spark.sql.shuffle.partitions": "4",
+    f"{_DELTA}snapshotPartitions": "1",
+    f"{_DELTA}properties.defaults.checkpointInterval": "100",
+    f"{_DELTA}commit.idempotencyCheck.enabled": "true",
+    f"{_DELTA}maxCommitAttempts": "20",
+    f"{_DELTA}merge.materializeSource": "none",
+    f"{_DELTA}delta.log.cacheSize": "200",
+    "spark.scheduler.mode": "FAIR",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.ui.retainedExecutions": "10",
+    "spark.ui.retainedJobs": "50",
+    "spark.ui.retainedStages": "50",
+    "spark.ui.retainedTasks": "500",
+    "spark.cleaner.periodicGC.interval": "10min",
+    "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",
+    "spark.sql.pyspark.jvmStacktrace.enabled": "false",
+    "spark.log.level": "ERROR",
+}
+#: Lists to which a user's value is added; without ours there is no Delta.
+_JOINED = ("spark.jars", "spark.sql.extensions")
+
+
+class WarmState(StrEnum):
+    """Where a WarmSpark stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class WarmSpark:
+    """Starts one SparkSession, warms it with real commits, and starts another if it dies.
+
+    pyspark allows one per process. Every method may be called by any thread.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._changed = threading.Condition(threading.RLock())
+        self._state = WarmState.STOPPED
+        self._error: DeltaqError | None = None
+        self._abort = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._folder: Path | None = None
+        self._jvm: Jvm | None = None
+        self._session: SparkSession | None = None
+
+    @property
+    def state(self) -> WarmState:
+        """Where it stands now; a JVM that died while it was ready counts as failed."""
+        with self._changed:
+            self._notice_death()
+            return self._state
+
+    @property
+    def error(self) -> DeltaqError | None:
+        """Why it failed, when it has."""
+        with self._changed:
+            self._notice_death()
+            return self._error
+
+    @property
+    def jvm_pid(self) -> int | None:
+        """The process id of the JVM, when there is one."""
+        with self._changed:
+            return self._jvm.pid if self._jvm else None
+
+    def start(self) -> None:
+        """Start in the background; nothing happens if it is starting or ready already."""
+        with self._changed:
+            if self.state in (WarmState.STARTING, WarmState.READY):
+                return
+            self._clear()
+            self._abort = threading.Event()
+            self._move(WarmState.STARTING)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._abort,), name="warm-spark", daemon=True
+            )
+            self._thread.start()
+
+    def restart(self) -> None:
+        """Start a new JVM in the background in place of one that died or failed to start."""
+        self.start()
+
+    def stop(self) -> None:
+        """End the JVM, whether it is ready or starting, and wait until it is gone."""
+        with self._changed:
+            self._abort.set()
+            self._move(WarmState.STOPPED)
+            if self._jvm:
+                self._jvm.stop()
+            thread = self._thread
+        if thread:
+            thread.join()
+        with self._changed:
+            if self._state is WarmState.STOPPED:
+                self._clear()
+
+    def session(self, timeout: float) -> SparkSession:
+        """Wait until Spark is warm and return its session.
+
+        Finding that the JVM has died starts another one.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Raises:
+            EngineUnavailable: It is not ready in time, failed to start, is stopped, or has
+                just been found dead.
+        """
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._revive()
+            while self._state is WarmState.STARTING:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    raise EngineUnavailable(f"Spark is not ready after {timeout:g} s")
+            if self._state is WarmState.FAILED:
+                raise EngineUnavailable(f"Spark did not start: {self._error}") from self._error
+            if self._session is None:
+                raise EngineUnavailable("Spark is stopped")
+            return self._session
+
+    def _revive(self) -> None:
+        if self._state is WarmState.READY and self.state is WarmState.FAILED:
+            died = self._error
+            self.restart()
+            raise EngineUnavailable(f"{died}; another one is being started") from died
+
+    def _notice_death(self) -> None:
+        if self._state is WarmState.READY and self._jvm and not self._jvm.alive:
+            self._fail(EngineUnavailable(f"Spark's JVM died: {self._jvm.obituary()}"))
+
+    def _run(self, abort: threading.Event) -> None:
+        began = time.monotonic()
+        try:
+            session = self._start_session(abort)
+            _warm_up(session, self._work / "warm-up")
+        except Exception as exc:  # whatever it is, somebody waits to hear of it
+            with self._changed:
+                if not abort.is_set():
+                    self._fail(_as_start_error(exc))
+            return
+        with self._changed:
+            if not abort.is_set():
+                self._session = session
+                self._move(WarmState.READY)
+                _log.info("Spark is warm after %.1f s", time.monotonic() - began)
+
+    def _start_session(self, abort: threading.Event) -> SparkSession:
+        java = find_java()
+        jars = provide_jars(self._settings, java.executable, abort)
+        conf = _conf(self._settings, jars, self._work)
+        with self._changed:
+            if abort.is_set():
+                raise EngineUnavailable("Spark is being stopped")
+            self._jvm, answer = launch(java, conf, self._work)
+        _silence_pandas_warning()
+        gateway = connect_gateway(self._jvm, answer, abort)
+
+        from pyspark import SparkConf, SparkContext
+        from pyspark.sql import SparkSession
+
+        SparkContext._ensure_initialized(gateway=gateway)
+        return SparkSession(SparkContext(conf=SparkConf(loadDefaults=True)))
+
+    @property
+    def _work(self) -> Path:
+        with self._changed:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="deltaq-spark-"))
+            return self._folder
+
+    def _fail(self, error: DeltaqError) -> None:
+        _log.error("%s", error)
+        self._error = error
+        self._move(WarmState.FAILED)
+
+    def _move(self, state: WarmState) -> None:
+        self._state = state
+        self._changed.notify_all()
+
+    def _clear(self) -> None:
+        """Leave nothing of the last JVM: process, files, and what pyspark remembers of it."""
+        if self._jvm:
+            self._jvm.stop()
+            _forget_context()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._jvm = self._session = self._error = self._folder = self._thread = None
+
+
+def _conf(settings: Settings, jars: list[Path], folder: Path) -> dict[str, str]:
+    ours = {
+        **_CONF,
+        "spark.master": settings.spark_master,
+        "spark.driver.memory": settings.spark_memory,
+        "spark.jars": ",".join(str(jar) for jar in jars),
+        "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
+        "spark.local.dir": str(folder),
+    }
+    if settings.spark_master.startswith("local"):
+        # No look-up of the machine's name, which fails on laptops that change networks.
+        ours |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    joined = {
+        key: f"{ours[key]},{settings.spark_conf[key]}"
+        for key in _JOINED
+        if key in settings.spark_conf
+    }
+    return {**ours, **settings.spark_conf, **joined}
+
+
+def _warm_up(session: SparkSession, folder: Path) -> None:
+    """Load classes and compile code: two appends and a merge, each with its transaction.
+
+    Without it the first append takes 4-5 s and the first merge 4 s more.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from delta.tables import DeltaTable
+
+    folder.mkdir()
+    staged, table = str(folder / "staged.parquet"), str(folder / "table")
+    pq.write_table(pa.table({"id": range(1000), "value": [0.5] * 1000}), staged)
+    frame = session.read.schema("id long, value double").parquet(staged).coalesce(1)
+    for version in range(2):
+        writer = frame.write.format("delta").mode("append")
+        writer.option("txnAppId", "warm-up").option("txnVersion", version).save(table)
+    command = session.newSession()
+    command.conf.set(f"{_DELTA}write.txnAppId", "warm-up")
+    command.conf.set(f"{_DELTA}write.txnVersion", "2")
+    target = DeltaTable.forPath(command, table).alias("t")
+    source = command.range(500, 1500).selectExpr("id", "1.5D AS value").alias("s")
+    merge = target.merge(source, "t.id = s.id AND s.id > 900")
+    merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+    shutil.rmtree(folder)
+
+
+def _silence_pandas_warning() -> None:
+    # pyspark warns when pandas 3 is installed beside it (SPARK-55965); no pandas is used here.
+    message = "PySpark does not yet fully support pandas"
+    warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+
+
+def _as_start_error(error: Exception) -> DeltaqError:
+    if isinstance(error, DeltaqError):
+        return error
+    first_line = str(error).strip().partition("\n")[0]
+    return EngineUnavailable(f"{type(error).__name__}: {first_line}")
+
+
+def _forget_context() -> None:
+    """Make pyspark forget a JVM that is gone, so that it will connect to another."""
+    from py4j.protocol import Py4JError
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    context: Any = SparkContext._active_spark_context
+    if context is not None:
+        context._jsc = None
+        context._accumulatorServer.shutdown()
+    gateway: Any = SparkContext._gateway
+    if gateway is not None:
+        with contextlib.suppress(Py4JError, OSError):
+            gateway.shutdown()
+    SparkContext._active_spark_context = None
+    SparkContext._gateway = SparkContext._jvm = None
+    SparkSession._instantiatedSession = SparkSession._activeSession = None
