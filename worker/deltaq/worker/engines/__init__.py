@@ -35,6 +35,14 @@ class Commit:
     counts: tuple[RowCounts, ...]
 
 
+class NotNative(Exception):
+    """The native engine cannot do this as Spark would; the router gives it to Spark.
+
+    It never leaves the worker, so it is not of the tree of ``deltaq.tasks.errors``. Nothing
+    was written.
+    """
+
+
 class Engine(Protocol):
     """Performs requests on the tables of one lake. Every method may be called by any thread.
 
