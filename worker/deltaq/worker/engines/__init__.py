@@ -40,7 +40,16 @@ class NotNative(Exception):
 
     It never leaves the worker, so it is not of the tree of ``deltaq.tasks.errors``. Nothing
     was written.
+
+    Args:
+        reason: What native cannot do, for the outcome.
+        of_table: It holds for whatever is asked of this table.
     """
+
+    def __init__(self, reason: str, *, of_table: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.of_table = of_table
 
 
 class Engine(Protocol):
