@@ -1,0 +1,265 @@
+"""What every kind of client does: stage, submit, ring, resolve, give up in time."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import pyarrow as pa
+
+from deltaq.client.drafts import check_columns
+from deltaq.client.frames import Frame, Rows, to_rows
+from deltaq.client.future import Future
+from deltaq.client.listener import Listener
+from deltaq.client.pending import Pending, PendingQuery, PendingRequest
+from deltaq.client.sender import Sender
+from deltaq.client.staging import Staged, stage
+from deltaq.tasks.connection import connect
+from deltaq.tasks.errors import (
+    InvalidRequest,
+    QueueFull,
+    QueueUnavailable,
+    RequestIdConflict,
+    ResultTimeout,
+    StagedDataMissing,
+)
+from deltaq.tasks.inbox import Inbox, cancelled_outcome
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.query import Query, query_name
+from deltaq.tasks.request import Delete, FrameRequest, Request, operation_of
+from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea, staged_request
+
+T = TypeVar("T")
+
+#: Seconds between two tries at Redis: the first pause and the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+#: Threads that read results of queries, and ask again.
+_HELPERS = 2
+
+
+class Core:
+    """The part of a client that does not depend on how its caller waits.
+
+    Args:
+        settings: The settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.staging = StagingArea(settings.staging_root)
+        self._closed = False
+        self._start()
+        _cores.add(self)
+
+    def _start(self) -> None:
+        """Take an identity and connections; a forked process does so again."""
+        self.client_id = uuid.uuid4().hex
+        # Without retries, which would each take redis_timeout; _patiently tries again in time.
+        self._redis = connect(self.settings, retries=0)
+        self._inbox = Inbox(self._redis, self.settings)
+        self._sender = Sender(self.settings)
+        self._listener = Listener(self._redis, self._inbox, self.client_id)
+        self._helpers = concurrent.futures.ThreadPoolExecutor(_HELPERS, "deltaq-helper")
+        # The thread keeps the listener alive, and the core as long as a future waits.
+        weakref.finalize(self, self._listener.stop)
+
+    def close(self) -> None:
+        """End the threads and connections; waiting futures fail, their requests go on."""
+        if self._closed:
+            return
+        self._closed = True
+        self._listener.close()
+        self._helpers.shutdown(wait=False, cancel_futures=True)
+        self._sender.close()
+        self._redis.close()
+
+    def write(self, draft: FrameRequest, frame: Frame) -> Future[Outcome]:
+        """Stage a frame and submit its request; both are durable when this returns.
+
+        Raises:
+            InvalidFrame, SchemaMismatch, InvalidRequest: Of the frame and the draft.
+            RequestIdConflict: The id was used for a request with other content.
+            QueueFull: The table's lane takes no more now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+            StorageUnavailable: The staging area cannot be written.
+        """
+        self._check_open()
+        rows = to_rows(frame)
+        check_columns(draft, rows.schema.names)
+        return self._submit(draft, rows)
+
+    def delete(self, draft: Delete) -> Future[Outcome]:
+        """Stage and submit a request without rows; it raises what :meth:`write` raises."""
+        self._check_open()
+        return self._submit(draft, None)
+
+    def _submit(self, draft: Request, rows: Rows | None) -> Future[Outcome]:
+        staged = stage(self.staging, draft, rows)
+        request = staged.request
+        own = PendingRequest(self._future_of(request), keep=self.settings.outcome_ttl)
+        pending = self._listener.add(own)
+        try:
+            self._enqueue(staged, pending)
+        except BaseException:
+            if pending is own:
+                self._listener.discard(own.future)
+            raise
+        return pending.future
+
+    def _enqueue(self, staged: Staged, pending: Pending) -> None:
+        request = staged.request
+        path = self.staging.request_path(request.table, request.request_id)
+        try:
+            submitted = self._patiently(partial(self._inbox.submit, request))
+        except QueueUnavailable as exc:
+            raise QueueUnavailable(
+                f"{exc.message}; the staged file {path} is kept, and the same call with "
+                f"request_id={request.request_id!r} submits it once, however often",
+                request_id=request.request_id,
+                table=request.table,
+                details={"staged_file": str(path)},
+            ) from exc
+        except (QueueFull, RequestIdConflict):
+            if staged.created:
+                self.staging.remove(path)
+            raise
+        pending.queued()
+        if submitted.ring:
+            self._sender.ring(request.table, request.lane)
+        if submitted.outcome is not None:
+            if staged.created:  # again, after the worker had removed the first one
+                self.staging.remove(path)
+            self._listener.settle(submitted.outcome)
+
+    def _future_of(self, request: Request) -> Future[Outcome]:
+        return Future(
+            request_id=request.request_id,
+            table=request.table,
+            operation=operation_of(request),
+            cancel=partial(self._cancel, request),
+        )
+
+    def _cancel(self, request: Request) -> bool:
+        outcome = cancelled_outcome(request)
+        state = self._patiently(partial(self._inbox.cancel, request, reason=outcome))
+        if state is not State.CANCELLED:
+            return False
+        self.staging.remove(self.staging.request_path(request.table, request.request_id))
+        self._listener.settle(outcome)
+        return True
+
+    def ask(self, query: Query, load: Callable[[Outcome], T]) -> Future[T]:
+        """Send a query.
+
+        Args:
+            query: The query.
+            load: Makes the future's result from the answer.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+        """
+        self._check_open()
+        future: Future[T] = Future(
+            request_id=query.request_id, table=query.table, operation=query_name(query)
+        )
+        ask = partial(self._sender.ask, query)
+        pending = PendingQuery(future, load=load, ask=ask, helpers=self._helpers)
+        self._listener.add(pending)
+        try:
+            self._patiently(ask)
+        except BaseException:
+            self._listener.discard(future)
+            raise
+        return future
+
+    def answer(self, query: Query, load: Callable[[Outcome], T], *, timeout: float | None) -> T:
+        """Send a query and wait for its answer.
+
+        Raises:
+            ResultTimeout: There was none within ``timeout`` seconds; it is not waited for.
+            QueueUnavailable: Redis did not answer.
+        """
+        future = self.ask(query, load)
+        try:
+            return future.result(timeout)
+        except ResultTimeout:
+            self._listener.discard(future)
+            raise
+
+    def outcome(self, table: str, request_id: str) -> Outcome | None:
+        """Look up what came of a request; None if Redis does not know it."""
+        look = partial(self._inbox.outcomes, [(table, request_id)])
+        (found,) = self._patiently(look)
+        if not isinstance(found, State):
+            return found
+        try:
+            request = staged_request(self.staging.request_path(table, request_id))
+        except StagedDataMissing:  # settled this instant
+            (found,) = self._patiently(look)
+            return found if isinstance(found, Outcome) else None
+        return Outcome(
+            request_id=request_id,
+            table=table,
+            operation=operation_of(request),
+            state=State.QUEUED,
+        )
+
+    def take_rows(self, outcome: Outcome) -> pa.Table:
+        """Read the rows that answer a query, and remove them from the staging area.
+
+        Raises:
+            StagedDataMissing: They are gone, or the worker's staging area is another one.
+        """
+        import pyarrow.dataset  # not needed by those who only write
+
+        folder = self.staging.read_path(outcome.request_id)
+        files = sorted(str(f) for f in folder.glob("*.parquet"))
+        if not files:
+            raise StagedDataMissing(
+                f"{folder}: the result is gone; it is kept for read_ttl "
+                f"({self.settings.read_ttl:g} s), and in the same staging area for clients and "
+                "workers",
+                request_id=outcome.request_id,
+                table=outcome.table,
+            )
+        rows = pyarrow.dataset.dataset(files, format="parquet").to_table()
+        self.staging.remove(folder)
+        return rows.replace_schema_metadata(None)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Try until ``Settings.redis_timeout`` is over; a call that hangs takes as long itself."""
+        deadline = time.monotonic() + self.settings.redis_timeout
+        self._listener.subscribe(timeout=self.settings.redis_timeout)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return call()
+            except QueueUnavailable:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidRequest("the client is closed")
+
+
+#: A fork copies a client without its thread, and with sockets that are the parent's.
+_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+def _start_afresh() -> None:
+    for core in list(_cores):
+        if not core._closed:
+            core._start()
+
+
+os.register_at_fork(after_in_child=_start_afresh)

@@ -1,0 +1,214 @@
+"""From a caller's arguments to a checked request or query. Values in, values out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar, get_args
+
+from deltaq.tasks.errors import InvalidExpression, InvalidRequest, InvalidTableName, SchemaMismatch
+from deltaq.tasks.query import Read
+from deltaq.tasks.request import (
+    Delete,
+    EngineName,
+    FrameRequest,
+    Lane,
+    Merge,
+    Request,
+    check_request_id,
+    check_table_name,
+    new_request_id,
+)
+
+R = TypeVar("R", bound=Request)
+
+#: One column, or several.
+Columns = str | Sequence[str]
+
+
+def draft(
+    kind: type[R],
+    *,
+    client_id: str,
+    table: str,
+    request_id: str | None,
+    lane: Lane | str,
+    engine: str | None,
+    **options: Any,
+) -> R:
+    """Make a request without what only its rows tell: digest, size, row count, shape.
+
+    Raises:
+        InvalidTableName, InvalidRequest: An argument cannot be meant.
+    """
+    if kind is not Delete:
+        options = {**options, "rows": 0, "shape": ""}
+    return kind(
+        request_id=new_request_id() if request_id is None else check_request_id(request_id),
+        table=table_name(table),
+        lane=_lane(lane),
+        client_id=client_id,
+        submitted_at_ms=time.time_ns() // 1_000_000,
+        digest="",
+        size_bytes=0,
+        engine=engine_name(engine),
+        **options,
+    )
+
+
+def table_name(name: str) -> str:
+    """Check the name of a table.
+
+    Raises:
+        InvalidTableName: It is not one.
+    """
+    if not isinstance(name, str):
+        raise InvalidTableName(f"a table's name is text, not {type(name).__name__}")
+    return check_table_name(name)
+
+
+def _lane(name: Lane | str) -> Lane:
+    try:
+        return Lane(name)
+    except ValueError:
+        raise InvalidRequest(f"lane {name!r}: one of {', '.join(Lane)}") from None
+
+
+def engine_name(name: str | None) -> Any:
+    """Check the name of an engine; None leaves the choice to the worker."""
+    if name is not None and name not in get_args(EngineName):
+        raise InvalidRequest(f"engine {name!r}: one of {', '.join(get_args(EngineName))}")
+    return name
+
+
+def column_names(columns: Columns | None, what: str, *, some: bool = True) -> Any:
+    """Turn one name or several into a tuple; None stays None.
+
+    Args:
+        columns: The argument.
+        what: Its name, for the message.
+        some: There must be at least one.
+
+    Raises:
+        InvalidRequest: A name is no text or comes twice, or there is none.
+    """
+    if columns is None:
+        return None
+    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    if some and not names:
+        raise InvalidRequest(f"{what} names no column")
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest(f"{what}: {name!r} is no column name")
+    if len(set(names)) < len(names):
+        raise InvalidRequest(f"{what}: a column is named twice: {', '.join(names)}")
+    return names
+
+
+def expression(text: str | None, what: str) -> Any:
+    """Check that an expression is text and not empty; None stays None.
+
+    Raises:
+        InvalidExpression: Otherwise. What is in it is checked by the worker.
+    """
+    if text is not None and (not isinstance(text, str) or not text.strip()):
+        raise InvalidExpression(f"{what} must be an SQL expression, not {text!r}")
+    return text
+
+
+def check_merge(update: tuple[str, ...] | None, insert: bool, delete_when: str | None) -> None:
+    """Refuse a merge that could do nothing.
+
+    Raises:
+        InvalidRequest: It neither updates, inserts nor deletes.
+    """
+    if update == () and not insert and delete_when is None:
+        raise InvalidRequest("the merge neither updates, inserts nor deletes anything")
+
+
+def check_columns(request: FrameRequest, names: Sequence[str]) -> None:
+    """Check that the columns which the options name are in the frame.
+
+    Raises:
+        SchemaMismatch: One is missing; it is named.
+        InvalidRequest: Every column is one to partition by.
+    """
+    if isinstance(request, Merge):
+        _require(request, request.keys, "merge key", names)
+        _require(request, request.update or (), "update", names)
+    partition_by = request.partition_by or ()
+    _require(request, partition_by, "partition", names)
+    if len(partition_by) == len(names):
+        raise InvalidRequest(
+            "partition_by names every column of the frame: leave one out, Delta keeps "
+            "partition columns outside the data files",
+            table=request.table,
+        )
+
+
+def _require(request: FrameRequest, wanted: Sequence[str], what: str, names: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise SchemaMismatch(
+            f"missing {what} column {', '.join(map(repr, missing))}: the frame has "
+            f"{', '.join(map(repr, names))}",
+            table=request.table,
+            details={"missing": missing, "columns": list(names)},
+        )
+
+
+def read_query(
+    *,
+    client_id: str,
+    table: str,
+    columns: Columns | None,
+    where: str | None,
+    version: int | None,
+    timestamp: str | datetime | None,
+    limit: int | None,
+    engine: str | None,
+) -> Read:
+    """Make the query that reads rows.
+
+    Raises:
+        InvalidTableName, InvalidRequest, InvalidExpression: An argument cannot be meant.
+    """
+    if version is not None and timestamp is not None:
+        raise InvalidRequest("version and timestamp are both given: a read is as of one of them")
+    return Read(
+        request_id=new_request_id(),
+        client_id=client_id,
+        table=table_name(table),
+        columns=column_names(columns, "columns"),
+        where=expression(where, "where"),
+        version=count(version, "version"),
+        timestamp=_utc(timestamp),
+        limit=count(limit, "limit"),
+        engine=engine_name(engine),
+    )
+
+
+def count(number: int | None, what: str) -> Any:
+    """Check that a number is whole and not negative; None stays None.
+
+    Raises:
+        InvalidRequest: Otherwise.
+    """
+    if number is not None and (not isinstance(number, int) or number < 0):
+        raise InvalidRequest(f"{what} must be a whole number from 0, not {number!r}")
+    return number
+
+
+def _utc(moment: str | datetime | None) -> str | None:
+    if moment is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+        # Without a zone it is UTC, like everything in a lake.
+        moment = moment.replace(tzinfo=moment.tzinfo or UTC)
+        return moment.astimezone(UTC).isoformat()
+    except (ValueError, AttributeError, OverflowError) as exc:
+        raise InvalidRequest(
+            f"timestamp {moment!r}: give a datetime, or text such as '2024-05-31T12:00:00Z'"
+        ) from exc

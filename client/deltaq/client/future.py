@@ -1,0 +1,140 @@
+"""What a program holds while a request is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from deltaq.tasks.errors import OutcomeError, RequestCancelled, ResultTimeout
+
+T = TypeVar("T")
+
+
+class Future(concurrent.futures.Future[T]):
+    """The future of one request or query.
+
+    It works with ``concurrent.futures.wait`` and ``as_completed``, and can be awaited.
+    Callbacks run on the client's listening thread, which hears nothing meanwhile: keep them
+    short.
+
+    Attributes:
+        request_id: The request's id.
+        table: The table it is about.
+        operation: ``append``, ``merge``, ``read`` ...
+    """
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        table: str,
+        operation: str,
+        cancel: Callable[[], bool] | None = None,
+    ) -> None:
+        super().__init__()
+        self.request_id = request_id
+        self.table = table
+        self.operation = operation
+        self._cancel = cancel
+        self._process = os.getpid()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the outcome and return it.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever.
+
+        Raises:
+            ResultTimeout: The time is over; the request goes on, and so may the wait.
+            RequestCancelled: It was cancelled while queued; nothing was written.
+            RequestError: It failed, with the type that says why; nothing was written.
+            OutcomeError: It cannot be told any more what came of it.
+        """
+        self._check_process()
+        try:
+            return super().result(timeout)
+        except TimeoutError:
+            if self.done():
+                return super().result()  # it came, or what came is a timeout itself
+            raise self._timed_out(timeout) from None
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the outcome and return its error, None if it has none.
+
+        Raises:
+            ResultTimeout: The time is over; the request goes on.
+        """
+        self._check_process()
+        try:
+            return super().exception(timeout)
+        except TimeoutError:
+            if self.done():
+                return super().exception()
+            raise self._timed_out(timeout) from None
+
+    def cancel(self) -> bool:
+        """Cancel the request if no worker has begun with it.
+
+        Returns:
+            True: it is certain that the request is not and will not be applied.
+            False: a worker has it, or it is settled. A query cannot be cancelled.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+        """
+        if self.done() or self._cancel is None:
+            return self.cancelled()
+        return self._cancel()
+
+    def cancelled(self) -> bool:
+        """Tell whether the request was cancelled."""
+        return self.done() and isinstance(super().exception(), RequestCancelled)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait in an event loop. Giving up the wait does not cancel the request."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def wake(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(_finish, waiter)
+
+        self._check_process()
+        self.add_done_callback(wake)
+        yield from waiter
+        return self.result()
+
+    def __repr__(self) -> str:
+        if not self.done():
+            state = "pending"
+        else:
+            error = super().exception()
+            state = f"{type(error).__name__}: {error}" if error else "done"
+        return f"<Future {self.operation} {self.request_id} on {self.table}: {state}>"
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid() and not self.done():
+            raise OutcomeError(
+                f"this future belongs to process {self._process}, where its outcome will be "
+                f"heard; here, ask with client.outcome({self.table!r}, {self.request_id!r})",
+                request_id=self.request_id,
+                table=self.table,
+            )
+
+    def _timed_out(self, timeout: float | None) -> ResultTimeout:
+        ask = f"or ask with client.outcome({self.table!r}, {self.request_id!r})"
+        return ResultTimeout(
+            f"no outcome of {self.operation} {self.request_id} on table {self.table} within "
+            f"{timeout:g} s; it goes on: call result() again{f', {ask}' if self._cancel else ''}",
+            request_id=self.request_id,
+            table=self.table,
+        )
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

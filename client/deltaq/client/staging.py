@@ -1,0 +1,146 @@
+"""From rows to a staged file: written once, in one pass, with its request in the footer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deltaq.client.frames import Rows
+from deltaq.tasks.errors import RequestIdConflict, StagedDataMissing
+from deltaq.tasks.request import Delete, Request, encode_request
+from deltaq.tasks.staging import FOOTER_KEY, StagingArea, staged_request
+
+#: The fastest of those tried on 1,000 rows x 4 columns: 0.09 ms; zstd-1 takes 0.17 ms for two
+#: thirds of the size, dictionaries and statistics 0.05 ms more. The file lives for seconds.
+_FORMAT: dict[str, Any] = {
+    "compression": "snappy",
+    "use_dictionary": False,
+    "write_statistics": False,
+    "store_schema": False,
+}
+#: A row group is written when it has this many bytes in memory.
+_GROUP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """A request whose file is in the staging area, durable.
+
+    Attributes:
+        request: The request as it is to be submitted.
+        created: The file was made for it now, so that it may go if the request is refused.
+    """
+
+    request: Request
+    created: bool
+
+
+def stage(area: StagingArea, draft: Request, rows: Rows | None) -> Staged:
+    """Write the staged file of a request.
+
+    Args:
+        area: Where to.
+        draft: The request without what only the rows tell: digest, size, row count, shape.
+        rows: The rows it brings; None for a delete, whose file has no columns.
+
+    Raises:
+        InvalidFrame: A value cannot be held by a Delta table; nothing was left behind.
+        RequestIdConflict: The id has a staged file with other content.
+        StorageUnavailable: The staging area cannot be written now.
+    """
+    path = area.request_path(draft.table, draft.request_id)
+    request = draft
+    try:
+        with area.create(path) as file:
+            request = _write(file, draft, rows)
+    except FileExistsError:
+        return _staged_before(area, request)
+    return Staged(request=request, created=True)
+
+
+def _write(file: BinaryIO, draft: Request, rows: Rows | None) -> Request:
+    schema = rows.schema if rows else pa.schema([])
+    sink = _DigestingSink(file)
+    sink.digest.update(_identity(draft, schema))
+    count = 0
+    with pq.ParquetWriter(sink, schema, **_FORMAT) as writer:
+        for group in _row_groups(rows.batches) if rows else ():
+            writer.write_table(group, row_group_size=max(1, group.num_rows))
+            count += group.num_rows
+        # All but the footer is written: the request in it cannot tell its own size.
+        request = msgspec.structs.replace(
+            draft, digest=sink.digest.hexdigest(), size_bytes=sink.size
+        )
+        if not isinstance(request, Delete):
+            request = msgspec.structs.replace(request, rows=count, shape=_shape(schema))
+        writer.add_key_value_metadata({FOOTER_KEY: encode_request(request)})
+    return request
+
+
+class _DigestingSink:
+    """A file that digests what is written to it."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.blake2b(digest_size=16)
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Leave it to the end: the file is synced as a whole."""
+
+
+def _identity(draft: Request, schema: pa.Schema) -> bytes:
+    """Write what makes a request the same besides its rows: operation, options, columns."""
+    options = msgspec.structs.replace(draft, request_id="", client_id="", submitted_at_ms=0)
+    columns = [f"{f.name}: {f.type}" for f in schema]
+    return encode_request(options) + msgspec.json.encode(columns)
+
+
+def _shape(schema: pa.Schema) -> str:
+    return hashlib.blake2b(msgspec.json.encode(schema.names), digest_size=8).hexdigest()
+
+
+def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Gather batches, so that a reader of many small ones does not become many row groups."""
+    gathered: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        gathered.append(batch)
+        size += batch.nbytes
+        if size >= _GROUP_BYTES:
+            yield pa.Table.from_batches(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield pa.Table.from_batches(gathered)
+
+
+def _staged_before(area: StagingArea, request: Request) -> Staged:
+    try:
+        staged = staged_request(area.request_path(request.table, request.request_id))
+    except StagedDataMissing:
+        # It was committed this instant; Redis knows the request and its digest.
+        return Staged(request=request, created=False)
+    if staged.digest != request.digest:
+        raise RequestIdConflict(
+            f"request id {request.request_id} has a staged file for another request on table "
+            f"{request.table}: the same id must come with the same operation, options and rows",
+            request_id=request.request_id,
+            table=request.table,
+        )
+    # Its outcome shall be heard here, too.
+    return Staged(
+        request=msgspec.structs.replace(staged, client_id=request.client_id), created=False
+    )
