@@ -1,0 +1,104 @@
+"""Makes a commit outlive a power cut, which neither Spark nor delta-rs does on a local disk.
+
+A committed request's staged file is deleted, so the table must not depend on what is only
+in the page cache.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.staging import sync_folder
+
+_B85 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+_Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+#: Characters of a UUID in Z85.
+_UUID_LENGTH = 20
+
+
+def read_commit(table: Path, version: int) -> list[dict[str, Any]]:
+    """Read the actions of a commit from the table's log.
+
+    Raises:
+        StorageUnavailable: The log cannot be read.
+    """
+    entry = _entry(table, version)
+    try:
+        return [json.loads(line) for line in entry.read_bytes().splitlines()]
+    except OSError as exc:
+        raise StorageUnavailable(f"{entry}: cannot be read: {exc.strerror}") from exc
+
+
+def sync_commit(table: Path, version: int) -> None:
+    """Sync a commit that is in the log: its files, the entry, and the folders that name them.
+
+    Raises:
+        StorageUnavailable: The storage refused; whether the commit is durable is not known.
+    """
+    files = {_entry(table, version)}
+    for action in read_commit(table, version):
+        files.update(_written_files(table, action))
+    try:
+        for file in files:
+            _sync_file(file)
+        for folder in _folders(table, files, new=version == 0):
+            sync_folder(folder)
+    except OSError as exc:
+        raise StorageUnavailable(
+            f"{exc.filename or table}: cannot be synced: {exc.strerror}"
+        ) from exc
+
+
+def _entry(table: Path, version: int) -> Path:
+    return table / "_delta_log" / f"{version:020d}.json"
+
+
+def _written_files(table: Path, action: dict[str, Any]) -> Iterator[Path]:
+    """Name the files that an action adds; paths in the log are URL-encoded."""
+    added = action.get("add") or action.get("cdc")
+    if added is None:
+        return
+    yield table / unquote(added["path"])
+    vector = added.get("deletionVector")
+    if vector and vector["storageType"] == "u":
+        yield table / _vector_name(vector["pathOrInlineDv"])
+
+
+def _vector_name(encoded: str) -> str:
+    """Derive a deletion vector's file: an optional folder, then a UUID in Z85."""
+    folder, identity = encoded[:-_UUID_LENGTH], encoded[-_UUID_LENGTH:].encode()
+    # Z85 and the Base85 of the standard library differ in their alphabets only.
+    raw = base64.b85decode(identity.translate(bytes.maketrans(_Z85, _B85)))
+    return f"{folder}/deletion_vector_{uuid.UUID(bytes=raw)}.bin".lstrip("/")
+
+
+def _folders(table: Path, files: set[Path], *, new: bool) -> set[Path]:
+    """List the folders whose names must last; those of new partitions are new themselves."""
+    folders = {table}
+    for file in files:
+        for folder in file.parents:
+            if folder == table or folder in folders or not folder.is_relative_to(table):
+                break
+            folders.add(folder)
+    if new:
+        folders.update((table.parent, table.parent.parent))
+    return folders
+
+
+def _sync_file(file: Path) -> None:
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # a later commit replaced it, and VACUUM removed it
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

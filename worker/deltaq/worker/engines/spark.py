@@ -1,0 +1,306 @@
+"""The engine for everything: Spark and Delta, in the warm JVM of this worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deltaq.tasks.errors import (
+    CommitConflict,
+    EngineUnavailable,
+    SchemaMismatch,
+    TableNotFound,
+)
+from deltaq.tasks.query import Read
+from deltaq.tasks.request import Append, Delete, EngineName, FrameRequest, Merge, Overwrite
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker import ledger
+from deltaq.worker.durable import read_commit, sync_commit
+from deltaq.worker.engines import Commit, RowCounts, spark_commands
+from deltaq.worker.engines.delta_schema import arrow_schema
+from deltaq.worker.engines.fence import Fence
+from deltaq.worker.engines.fit import check_keys_present, check_unique_keys
+from deltaq.worker.engines.kernel import Kernel, Snapshot
+from deltaq.worker.engines.spark_errors import spark_errors
+from deltaq.worker.engines.spark_frames import staged_frame, staged_schema
+from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description
+from deltaq.worker.expressions import check_columns, check_expression, columns_in
+from deltaq.worker.groups import CommitGroup
+from deltaq.worker.lake import Lake
+from deltaq.worker.warm import WarmSpark, WarmState
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: Seconds that work waits for Spark to be warm; a start takes 10 to 20.
+_READY_WITHIN = 60.0
+_DELTA = "spark.databricks.delta."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Connection:
+    """What belongs to one life of the JVM."""
+
+    session: SparkSession
+    kernel: Kernel
+    fence: Fence
+
+
+class SparkEngine:
+    """Performs requests with Spark; see ``Engine`` for what each method promises.
+
+    Args:
+        warm: The worker's SparkSession.
+        lake: Where the tables are.
+        staging: Where the staged files are.
+    """
+
+    name: EngineName = "spark"
+
+    def __init__(self, warm: WarmSpark, lake: Lake, staging: StagingArea) -> None:
+        self._warm = warm
+        self._lake = lake
+        self._staging = staging
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+
+    def ledger(self, table: str, app_id: str) -> int:
+        """Read the last committed sequence from the table's newest version; -1 for none."""
+        if not self._lake.exists(table):
+            return ledger.NOTHING
+        with self._connected(table) as connection:
+            return connection.kernel.ledger(self._lake.path(table), app_id)
+
+    def apply(self, group: CommitGroup) -> Commit:
+        """Make one Delta commit of a group: its data and its ledger, or nothing.
+
+        It is durable when this returns.
+        """
+        path = self._lake.path(group.table)
+        with self._connected(group.table) as connection:
+            snapshot = connection.kernel.snapshot(path) if self._lake.exists(group.table) else None
+            session = _command_session(connection.session, group)
+            with _job(session, job_group(group)), connection.fence.guard(group):
+                self._perform(session, group, snapshot)
+                version = _committed_version(session)
+                if version is None and snapshot is not None:
+                    spark_commands.advance_ledger(session, path)
+                    version = _committed_version(session)
+        if version is None:
+            raise CommitConflict(f"table {group.table}: Delta skipped the commit")
+        sync_commit(path, version)
+        return Commit(version=version, counts=_counts(group, path, version))
+
+    def interrupt(self, job_group: str) -> None:
+        """Cancel what :meth:`apply` runs for a group; it then raises ``LeaseLost``.
+
+        Args:
+            job_group: As :func:`job_group` names it.
+        """
+        connection = self._connection
+        if connection is not None and self._warm.state is WarmState.READY:
+            with spark_errors(job_group):
+                connection.session.sparkContext.cancelJobGroup(job_group)
+
+    def read(self, query: Read, destination: Path) -> tuple[int, int]:
+        """Write the rows a query asks for as Parquet files into a new folder."""
+        path = self._existing(query.table)
+        if query.where is not None:
+            check_expression(query.where, what="where")
+        with self._connected(query.table) as connection:
+            version = asked_version(connection.kernel, path, query)
+            session = connection.session.newSession()
+            reader = session.read.format("delta").option("versionAsOf", version)
+            with _job(session, query.request_id):
+                asked_rows(reader.load(str(path)), query).write.parquet(str(destination))
+        files = destination.glob("*.parquet")
+        return version, sum(pq.read_metadata(file).num_rows for file in files)
+
+    def history(self, table: str, limit: int) -> pa.Table:
+        """Read the newest commits, newest first, with Delta's columns of DESCRIBE HISTORY."""
+        from delta.tables import DeltaTable
+
+        path = self._existing(table)
+        with self._connected(table) as connection:
+            session = connection.session.newSession()
+            return DeltaTable.forPath(session, str(path)).history(limit).toArrow()
+
+    def detail(self, table: str) -> dict[str, Any]:
+        """Describe a table in JSON values."""
+        from delta.tables import DeltaTable
+
+        path = self._existing(table)
+        with self._connected(table) as connection:
+            snapshot = connection.kernel.snapshot(path)
+            session = connection.session.newSession()
+            told = DeltaTable.forPath(session, str(path)).detail().toArrow().to_pylist()[0]
+        return description(table, snapshot, told)
+
+    def _existing(self, table: str) -> Path:
+        if not self._lake.exists(table):
+            raise TableNotFound(f"there is no table {table}", table=table)
+        return self._lake.path(table)
+
+    @contextmanager
+    def _connected(self, table: str) -> Iterator[_Connection]:
+        session = self._warm.session(_READY_WITHIN)
+        try:
+            with spark_errors(table):
+                yield self._connect(session)
+        except Exception as exc:
+            # Once the JVM is gone, what Spark's Python side raises says nothing.
+            if self._warm.state is WarmState.FAILED:
+                raise EngineUnavailable(f"{self._warm.error}", table=table) from exc
+            raise
+
+    def _connect(self, session: SparkSession) -> _Connection:
+        with self._lock:
+            if self._connection is None or self._connection.session is not session:
+                self._connection = _Connection(
+                    session=session, kernel=Kernel(session), fence=Fence(session)
+                )
+            return self._connection
+
+    def _perform(
+        self, session: SparkSession, group: CommitGroup, snapshot: Snapshot | None
+    ) -> None:
+        request = group.first
+        path = self._lake.path(group.table)
+        if isinstance(request, Delete):
+            if snapshot is None:
+                raise TableNotFound(f"there is no table {group.table}", table=group.table)
+            check_columns(request.where, snapshot.schema, what="where")
+            spark_commands.delete(session, path, request.where)
+            return
+        partition_by = _partitions(request, snapshot)
+        if isinstance(request, Merge):
+            self._merge(session, request, path, snapshot)
+            return
+        with self._frame(session, group, snapshot) as frame:
+            if isinstance(request, Append):
+                spark_commands.append(frame, path, partition_by)
+            else:
+                if request.where is not None:
+                    schema = snapshot.schema if snapshot else arrow_schema(frame.schema.json())
+                    check_columns(request.where, schema, what="where")
+                spark_commands.overwrite(frame, path, request, partition_by)
+
+    def _merge(
+        self, session: SparkSession, request: Merge, path: Path, snapshot: Snapshot | None
+    ) -> None:
+        staged = [self._staging.request_path(request.table, request.request_id)]
+        columns = staged_schema(staged[0])
+        table = snapshot.schema if snapshot else None
+        check_keys_present(columns, table, request.keys, name=request.table)
+        check_unique_keys(staged, request.keys, name=request.table)
+        extra: frozenset[str] = frozenset()
+        if request.delete_when is not None:
+            extra = columns_in(request.delete_when, columns, what="delete_when")
+        if snapshot is None and not request.insert:
+            raise TableNotFound(
+                f"there is no table {request.table} to update rows of", table=request.table
+            )
+        with staged_frame(
+            session, self._staging, staged, table, name=request.table, extra_allowed=extra
+        ) as frame:
+            if snapshot is None:
+                spark_commands.insert_all(frame, path, request)
+            else:
+                spark_commands.merge(session, frame, path, request)
+
+    def _frame(self, session: SparkSession, group: CommitGroup, snapshot: Snapshot | None) -> Any:
+        return staged_frame(
+            session,
+            self._staging,
+            [self._staging.request_path(r.table, r.request_id) for r in group.requests],
+            snapshot.schema if snapshot else None,
+            name=group.table,
+        )
+
+
+def job_group(group: CommitGroup) -> str:
+    """Name the Spark jobs of a group, for :meth:`SparkEngine.interrupt`."""
+    return f"{group.app_id}/{group.sequence}"
+
+
+def _command_session(session: SparkSession, group: CommitGroup) -> SparkSession:
+    """Make a session whose Delta writes carry the group's transaction and note.
+
+    One for each command: the settings act on every write of a session.
+    """
+    command = session.newSession()
+    command.conf.set(f"{_DELTA}write.txnAppId", group.app_id)
+    command.conf.set(f"{_DELTA}write.txnVersion", str(group.sequence))
+    command.conf.set(f"{_DELTA}commitInfo.userMetadata", ledger.note(group))
+    return command
+
+
+def _committed_version(command: SparkSession) -> int | None:
+    """Tell which version a command's session has committed; None if it has not."""
+    version = command.conf.get(f"{_DELTA}lastCommitVersionInSession", None)
+    return None if version is None else int(version)
+
+
+@contextmanager
+def _job(session: SparkSession, name: str) -> Iterator[None]:
+    """Run this thread's jobs under a name and, beside other threads', in a pool of their own."""
+    context = session.sparkContext
+    context.setJobGroup(name, name, interruptOnCancel=True)
+    context.setLocalProperty("spark.scheduler.pool", threading.current_thread().name)
+    try:
+        yield
+    finally:
+        context._jsc.clearJobGroup()
+
+
+def _partitions(request: FrameRequest, snapshot: Snapshot | None) -> tuple[str, ...] | None:
+    """Return the partitions of a table to be created, None for one that is there.
+
+    Raises:
+        SchemaMismatch: The table is partitioned otherwise.
+    """
+    if snapshot is None:
+        return request.partition_by
+    if request.partition_by is not None and request.partition_by != snapshot.partition_by:
+        raise SchemaMismatch(
+            f"table {request.table} is partitioned by {list(snapshot.partition_by)}, not by "
+            f"{list(request.partition_by)}",
+            table=request.table,
+            details={"partition_by": list(snapshot.partition_by)},
+        )
+    return None
+
+
+def _counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, ...]:
+    request = group.first
+    if isinstance(request, Append):
+        return tuple(RowCounts(inserted=r.rows) for r in group.requests if isinstance(r, Append))
+    metrics = _metrics(table, version)
+    if isinstance(request, Overwrite):
+        return (RowCounts(inserted=request.rows, deleted=metrics.get("numDeletedRows")),)
+    if isinstance(request, Delete):
+        return (RowCounts(deleted=metrics.get("numDeletedRows", 0)),)
+    if "numOutputRows" in metrics and "numTargetRowsInserted" not in metrics:  # it was created
+        return (RowCounts(inserted=metrics["numOutputRows"], updated=0, deleted=0),)
+    return (
+        RowCounts(
+            inserted=metrics.get("numTargetRowsInserted"),
+            updated=metrics.get("numTargetRowsUpdated"),
+            deleted=metrics.get("numTargetRowsDeleted"),
+        ),
+    )
+
+
+def _metrics(table: Path, version: int) -> dict[str, int]:
+    for action in read_commit(table, version):
+        if "commitInfo" in action:
+            told = action["commitInfo"].get("operationMetrics", {})
+            return {name: int(value) for name, value in told.items() if value.isdigit()}
+    return {}

@@ -1,0 +1,208 @@
+"""Errors of Spark, Delta and py4j in our terms. The one place that knows theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from deltaq.tasks.errors import (
+    CommitConflict,
+    ConstraintViolated,
+    DeltaqError,
+    DuplicateKeys,
+    EngineUnavailable,
+    InvalidExpression,
+    LeaseLost,
+    RequestError,
+    SchemaMismatch,
+    StorageUnavailable,
+    TableNotFound,
+    VersionNotFound,
+)
+
+#: By the condition that Spark and Delta put in brackets before a message; a prefix is enough.
+#: The first that fits decides.
+BY_CONDITION: dict[str, type[DeltaqError]] = {
+    "SPARK_JOB_CANCELLED": LeaseLost,
+    "DELTA_CONCURRENT": CommitConflict,
+    "DELTA_METADATA_CHANGED": CommitConflict,
+    "DELTA_PROTOCOL_CHANGED": CommitConflict,
+    "DELTA_NOT_NULL_": ConstraintViolated,
+    "DELTA_VIOLATE_": ConstraintViolated,
+    "DELTA_EXCEED_CHAR_VARCHAR_LIMIT": ConstraintViolated,
+    "DELTA_REPLACE_WHERE_MISMATCH": ConstraintViolated,
+    "EXCEED_LIMIT_LENGTH": ConstraintViolated,
+    "NOT_NULL_ASSERT_VIOLATION": ConstraintViolated,
+    "DELTA_MULTIPLE_SOURCE_ROW_MATCHING": DuplicateKeys,
+    "DELTA_VERSION_": VersionNotFound,
+    "DELTA_TIMESTAMP_": VersionNotFound,
+    "DELTA_UNSUPPORTED_TIME_TRAVEL": VersionNotFound,
+    "DELTA_CANNOT_RESTORE": VersionNotFound,
+    "DELTA_LOG_FILE_NOT_FOUND": VersionNotFound,
+    "FAILED_READ_FILE.FILE_NOT_EXIST": VersionNotFound,
+    "DELTA_MISSING_DELTA_TABLE": TableNotFound,
+    "DELTA_TABLE_NOT_FOUND": TableNotFound,
+    "DELTA_PATH_DOES_NOT_EXIST": TableNotFound,
+    "PATH_NOT_FOUND": TableNotFound,
+    "DELTA_FAILED_TO_MERGE_FIELDS": SchemaMismatch,
+    "DELTA_MERGE_": SchemaMismatch,
+    "DELTA_METADATA_MISMATCH": SchemaMismatch,
+    "DELTA_SCHEMA_": SchemaMismatch,
+    "DELTA_MISSING_COLUMN": SchemaMismatch,
+    "DELTA_COLUMN_": SchemaMismatch,
+    "DELTA_FEATURES_REQUIRE_MANUAL_ENABLEMENT": SchemaMismatch,
+    "DELTA_GENERATED_COLUMN": SchemaMismatch,
+    "DELTA_IDENTITY_COLUMNS": SchemaMismatch,
+    "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH": SchemaMismatch,
+    "UNRESOLVED_COLUMN": InvalidExpression,
+    "UNRESOLVED_ROUTINE": InvalidExpression,
+    "PARSE_": InvalidExpression,
+    "DATATYPE_MISMATCH": InvalidExpression,
+    "CAST_": InvalidExpression,
+    "DIVIDE_BY_ZERO": InvalidExpression,
+    "ARITHMETIC_OVERFLOW": InvalidExpression,
+}
+#: By the name of a Java class, without its package.
+BY_JAVA_CLASS: dict[str, type[DeltaqError]] = {
+    "ConcurrentWriteException": CommitConflict,
+    "TableNotFoundException": TableNotFound,
+    "DeltaInvariantViolationException": ConstraintViolated,
+    "InvariantViolationException": ConstraintViolated,
+    "FileAlreadyExistsException": StorageUnavailable,
+    "AccessControlException": StorageUnavailable,
+    "FileSystemException": StorageUnavailable,
+    "AccessDeniedException": StorageUnavailable,
+    "NoSuchFileException": StorageUnavailable,
+    "KernelEngineException": StorageUnavailable,
+    "FSError": StorageUnavailable,
+    "IOException": StorageUnavailable,
+    "FileNotFoundException": StorageUnavailable,
+    "InterruptedException": LeaseLost,
+    "InterruptedIOException": LeaseLost,
+    "ClosedByInterruptException": LeaseLost,
+}
+#: By the Python class, when nothing more telling was found: all of pyspark.errors and
+#: delta.exceptions; ``test_every_exception_of_spark_and_delta_has_a_translation`` holds that.
+BY_PYTHON_CLASS: dict[str, type[DeltaqError]] = {
+    "DeltaConcurrentModificationException": CommitConflict,
+    "ConcurrentWriteException": CommitConflict,
+    "MetadataChangedException": CommitConflict,
+    "ProtocolChangedException": CommitConflict,
+    "ConcurrentAppendException": CommitConflict,
+    "ConcurrentDeleteReadException": CommitConflict,
+    "ConcurrentDeleteDeleteException": CommitConflict,
+    "ConcurrentTransactionException": CommitConflict,
+    "ParseException": InvalidExpression,
+    "ArithmeticException": InvalidExpression,
+    "ArrayIndexOutOfBoundsException": InvalidExpression,
+    "DateTimeException": InvalidExpression,
+    "NumberFormatException": InvalidExpression,
+    "SparkNoSuchElementException": InvalidExpression,
+    "SparkUpgradeException": InvalidExpression,
+    # Of these the same request gets the same again, whatever is behind them.
+    "AnalysisException": RequestError,
+    "IllegalArgumentException": RequestError,
+    "PythonException": RequestError,
+    "PickleException": RequestError,
+    "PySparkException": RequestError,
+    "PySparkAssertionError": RequestError,
+    "PySparkAttributeError": RequestError,
+    "PySparkImportError": RequestError,
+    "PySparkIndexError": RequestError,
+    "PySparkKeyError": RequestError,
+    "PySparkNotImplementedError": RequestError,
+    "PySparkPicklingError": RequestError,
+    "PySparkRuntimeError": RequestError,
+    "PySparkTypeError": RequestError,
+    "PySparkValueError": RequestError,
+    "QueryContext": RequestError,
+    "QueryExecutionException": RequestError,
+    "SessionNotSameException": RequestError,
+    "SparkRuntimeException": RequestError,
+    "StreamingPythonRunnerInitializationException": RequestError,
+    "StreamingQueryException": RequestError,
+    "TempTableAlreadyExistsException": RequestError,
+    "UnknownException": RequestError,
+    "UnsupportedOperationException": RequestError,
+}
+
+_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z][A-Z0-9_]+)?)\]")
+_NOISE = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*|\s*SQLSTATE: \w+|;? line \d+[ ,]+pos \d+;?")
+#: Exceptions looked at below the one that was thrown.
+_DEPTH = 12
+_LENGTH = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One exception in a chain, the outermost first."""
+
+    java_class: str
+    message: str
+
+
+@contextmanager
+def spark_errors(table: str) -> Iterator[None]:
+    """Raise errors of our tree in place of those of Spark, Delta and py4j."""
+    from py4j.protocol import Py4JError, Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except DeltaqError:
+        raise
+    except (PySparkException, Py4JJavaError) as exc:
+        raise translate(exc, table) from exc
+    except (Py4JError, ConnectionError, EOFError) as exc:
+        raise EngineUnavailable(
+            f"Spark's JVM does not answer: {type(exc).__name__}", table=table
+        ) from exc
+
+
+def translate(error: Exception, table: str) -> DeltaqError:
+    """Find the error of our tree that says what an error of Spark, Delta or Java means."""
+    causes = list(_chain(error))
+    kind, cause = _classify(type(error).__name__, causes)
+    if kind in (RequestError, StorageUnavailable):
+        name = cause.java_class.rpartition(".")[2]
+        return kind(f"table {table}: {name}: {_readable(cause.message)}", table=table)
+    return kind(f"table {table}: {_readable(cause.message)}", table=table)
+
+
+def _classify(python_class: str, causes: list[Cause]) -> tuple[type[DeltaqError], Cause]:
+    for cause in causes:
+        for condition in _CONDITION.findall(cause.message):
+            for prefix, kind in BY_CONDITION.items():
+                if condition.startswith(prefix):
+                    return kind, cause
+    for cause in causes:
+        if "stopped SparkContext" in cause.message or "SparkContext was shut down" in cause.message:
+            return EngineUnavailable, cause
+    for cause in reversed(causes):  # the innermost knows what happened
+        name = cause.java_class.rpartition(".")[2]
+        if name in BY_JAVA_CLASS:
+            return BY_JAVA_CLASS[name], cause
+    return BY_PYTHON_CLASS.get(python_class, RequestError), causes[0]
+
+
+def _chain(error: Any) -> Iterator[Cause]:
+    java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    if java is None:  # Delta's Python classes keep the text only
+        text = getattr(error, "_desc", None) or str(error)
+        yield Cause(java_class=type(error).__name__, message=text)
+    for _ in range(_DEPTH):
+        if java is None:
+            return
+        yield Cause(java_class=str(java.getClass().getName()), message=str(java.getMessage() or ""))
+        java = java.getCause()
+
+
+def _readable(message: str) -> str:
+    """Cut a message down to what a person needs: no stack, no plan, no codes."""
+    text = message.partition("\n\tat ")[0].partition("\n'")[0].partition("\n+-")[0]
+    text = _NOISE.sub("", text.partition("\n== ")[0])
+    text = " ".join(text.split()).strip(" ;")
+    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."

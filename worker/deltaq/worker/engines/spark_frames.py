@@ -1,0 +1,103 @@
+"""Staged rows as Spark DataFrames, with exactly the types that the table needs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.settings import MiB
+from deltaq.tasks.staging import StagingArea, open_staged
+from deltaq.worker.engines.delta_schema import spark_schema
+from deltaq.worker.engines.delta_types import plain_type
+from deltaq.worker.engines.fit import fit_schema, fitted_batches
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+#: Up to this many bytes one task writes one file; more is left to Spark's parallelism.
+_ONE_FILE_BYTES = 128 * MiB
+#: Spark opens each file in a task of its own or after another, at some milliseconds each.
+_DIRECT_FILES = 8
+
+
+def staged_schema(path: Path) -> pa.Schema:
+    """Read the schema of a staged file.
+
+    Raises:
+        StagedDataMissing, StorageUnavailable: It cannot be read.
+    """
+    with open_staged(path) as file:
+        return file.schema_arrow
+
+
+@contextmanager
+def staged_frame(
+    session: SparkSession,
+    staging: StagingArea,
+    paths: Sequence[Path],
+    table: pa.Schema | None,
+    *,
+    name: str,
+    extra_allowed: frozenset[str] = frozenset(),
+) -> Iterator[DataFrame]:
+    """Open staged files of one shape as a DataFrame that fits the table.
+
+    Args:
+        session: Where the frame will be used.
+        staging: Holds the work file, when one is needed.
+        paths: The files, in order.
+        table: The table's schema, or None when the first file's will be the table's.
+        name: The table's name, for messages.
+        extra_allowed: Columns that the table need not have.
+
+    Raises:
+        InvalidFrame, SchemaMismatch: They do not fit.
+        StagedDataMissing, StorageUnavailable: A file cannot be read, or the work file written.
+    """
+    schemas = [staged_schema(path) for path in paths]
+    fitted = fit_schema(schemas[0], table, name=name, extra_allowed=extra_allowed)
+    for other in schemas[1:]:
+        fit_schema(other, fitted if table is None else table, name=name)
+    if len(paths) <= _DIRECT_FILES and all(_same_types(s, fitted) for s in schemas):
+        yield _open(session, paths, fitted)
+        return
+    with _work_file(staging, paths, fitted) as file:
+        yield _open(session, [file], fitted)
+
+
+def _same_types(staged: pa.Schema, fitted: pa.Schema) -> bool:
+    """Tell whether Spark reads staged columns in the fitted types without a cast."""
+    return all(plain_type(staged.field(f.name).type) == f.type for f in fitted)
+
+
+def _open(session: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
+    from pyspark.sql.types import StructType
+
+    reader = session.read.schema(StructType.fromJson(spark_schema(schema)))
+    # Names are taken as they are; a '[' in one is no pattern.
+    frame = reader.option("__globPaths__", "false").parquet(*map(str, paths))
+    size = sum(path.stat().st_size for path in paths)
+    return frame.coalesce(1) if size <= _ONE_FILE_BYTES else frame
+
+
+@contextmanager
+def _work_file(staging: StagingArea, paths: Sequence[Path], schema: pa.Schema) -> Iterator[Path]:
+    file = staging.work / f"{secrets.token_hex(8)}.parquet"
+    try:
+        try:
+            staging.work.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(file, schema, compression="NONE") as writer:
+                for batch in fitted_batches(paths, schema):
+                    writer.write_batch(batch)
+        except OSError as exc:
+            raise StorageUnavailable(f"{file}: cannot be written: {exc}") from exc
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
