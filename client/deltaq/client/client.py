@@ -16,6 +16,8 @@ from deltaq.client.drafts import (
     count,
     draft,
     expression,
+    names_or_none,
+    optional,
     read_query,
     table_name,
 )
@@ -116,7 +118,7 @@ class Client:
             request_id=request_id,
             lane=lane,
             engine=engine,
-            partition_by=column_names(partition_by, "partition_by"),
+            partition_by=optional(column_names, partition_by, "partition_by"),
         )
         return self._core.write(request, frame)
 
@@ -152,8 +154,8 @@ class Client:
             request_id=request_id,
             lane=lane,
             engine=engine,
-            where=expression(where, "where"),
-            partition_by=column_names(partition_by, "partition_by"),
+            where=optional(expression, where, "where"),
+            partition_by=optional(column_names, partition_by, "partition_by"),
         )
         return self._core.write(request, frame)
 
@@ -190,7 +192,7 @@ class Client:
             SchemaMismatch: A key or another named column is not in the frame.
             DuplicateKeys: By the future: two rows have the same keys.
         """
-        names = column_names(update, "update", some=False)
+        names = optional(names_or_none, update, "update")
         check_merge(names, insert, delete_when)
         request = draft(
             Merge,
@@ -199,11 +201,11 @@ class Client:
             request_id=request_id,
             lane=lane,
             engine=engine,
-            keys=column_names(keys, "keys") or (),
+            keys=column_names(keys, "keys"),
             update=names,
             insert=insert,
-            delete_when=expression(delete_when, "delete_when"),
-            partition_by=column_names(partition_by, "partition_by"),
+            delete_when=optional(expression, delete_when, "delete_when"),
+            partition_by=optional(column_names, partition_by, "partition_by"),
         )
         return self._core.write(request, frame)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
@@ -21,6 +21,8 @@ from deltaq.tasks.request import (
     new_request_id,
 )
 
+A = TypeVar("A")
+B = TypeVar("B")
 R = TypeVar("R", bound=Request)
 
 #: One column, or several.
@@ -82,22 +84,18 @@ def engine_name(name: str | None) -> Any:
     return name
 
 
-def column_names(columns: Columns | None, what: str, *, some: bool = True) -> Any:
-    """Turn one name or several into a tuple; None stays None.
+def optional(check: Callable[[A, str], B], value: A | None, what: str) -> B | None:
+    """Check an argument unless it is None, which stays None."""
+    return None if value is None else check(value, what)
 
-    Args:
-        columns: The argument.
-        what: Its name, for the message.
-        some: There must be at least one.
+
+def names_or_none(columns: Columns, what: str) -> tuple[str, ...]:
+    """Turn one name, several or none into a tuple.
 
     Raises:
-        InvalidRequest: A name is no text or comes twice, or there is none.
+        InvalidRequest: A name is no text or comes twice.
     """
-    if columns is None:
-        return None
     names = (columns,) if isinstance(columns, str) else tuple(columns)
-    if some and not names:
-        raise InvalidRequest(f"{what} names no column")
     for name in names:
         if not isinstance(name, str) or not name:
             raise InvalidRequest(f"{what}: {name!r} is no column name")
@@ -106,13 +104,25 @@ def column_names(columns: Columns | None, what: str, *, some: bool = True) -> An
     return names
 
 
-def expression(text: str | None, what: str) -> Any:
-    """Check that an expression is text and not empty; None stays None.
+def column_names(columns: Columns, what: str) -> tuple[str, ...]:
+    """Turn one name or several into a tuple.
 
     Raises:
-        InvalidExpression: Otherwise. What is in it is checked by the worker.
+        InvalidRequest: A name is no text or comes twice, or there is none.
     """
-    if text is not None and (not isinstance(text, str) or not text.strip()):
+    names = names_or_none(columns or (), what)
+    if not names:
+        raise InvalidRequest(f"{what} names no column")
+    return names
+
+
+def expression(text: str, what: str) -> str:
+    """Check that an expression is text and not empty. What is in it is the worker's to check.
+
+    Raises:
+        InvalidExpression: Otherwise.
+    """
+    if not isinstance(text, str) or not text.strip():
         raise InvalidExpression(f"{what} must be an SQL expression, not {text!r}")
     return text
 
@@ -180,22 +190,22 @@ def read_query(
         request_id=new_request_id(),
         client_id=client_id,
         table=table_name(table),
-        columns=column_names(columns, "columns"),
-        where=expression(where, "where"),
-        version=count(version, "version"),
+        columns=optional(column_names, columns, "columns"),
+        where=optional(expression, where, "where"),
+        version=optional(count, version, "version"),
         timestamp=_utc(timestamp),
-        limit=count(limit, "limit"),
+        limit=optional(count, limit, "limit"),
         engine=engine_name(engine),
     )
 
 
-def count(number: int | None, what: str) -> Any:
-    """Check that a number is whole and not negative; None stays None.
+def count(number: int, what: str) -> int:
+    """Check that a number is whole and not negative.
 
     Raises:
         InvalidRequest: Otherwise.
     """
-    if number is not None and (not isinstance(number, int) or number < 0):
+    if not isinstance(number, int) or number < 0:
         raise InvalidRequest(f"{what} must be a whole number from 0, not {number!r}")
     return number
 
