@@ -10,20 +10,21 @@ import pytest
 
 from deltaq import client as dq
 from deltaq.client import Client
+from deltaq.tasks.request import EngineName
 from deltaq.worker import System
 
-ENGINES = ["native", "spark"]
+ENGINES: list[EngineName] = ["native", "spark"]
 ROWS = pa.table({"id": [1, 2], "price": [1.5, 2.5]})
 
 pytestmark = pytest.mark.timeout(180)
 
 
-def _same_keys(client: Client, table: str, engine: str) -> Any:
+def _same_keys(client: Client, table: str, engine: EngineName) -> Any:
     rows = pa.table({"id": [7, 7], "price": [1.0, 2.0]})
     return client.merge(table, rows, keys=["id"], engine=engine)
 
 
-REFUSED_BY_THE_WORKER: list[tuple[str, type[dq.DeltaqError], Callable[[Client, str, str], Any]]] = [
+REFUSED_BY_THE_WORKER: list[tuple[str, type[dq.DeltaqError], Callable[[Client, str, EngineName], Any]]] = [
     ("duplicate merge keys", dq.DuplicateKeys, _same_keys),
     (
         "an extra column",
@@ -78,8 +79,8 @@ def test_what_the_worker_refuses_comes_back_as_its_type_and_changes_nothing(
     client: Client,
     request: pytest.FixtureRequest,
     kind: type[dq.DeltaqError],
-    ask: Callable[[Client, str, str], Any],
-    engine: str,
+    ask: Callable[[Client, str, EngineName], Any],
+    engine: EngineName,
 ) -> None:
     table = f"refused_{engine}"
     before = client.append(table, ROWS, engine=engine).result(120)
@@ -97,7 +98,7 @@ def test_what_the_worker_refuses_comes_back_as_its_type_and_changes_nothing(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_bad_request_in_a_group_fails_alone(
-    client: Client, shared_system: System, engine: str
+    client: Client, shared_system: System, engine: EngineName
 ) -> None:
     table = f"bisect_{engine}"
     client.append(table, ROWS, engine=engine).result(120)

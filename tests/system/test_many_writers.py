@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ OTHERS = [f"other_{n}" for n in range(5)]
 def test_ten_writers_and_two_kills_leave_each_request_once_and_in_order(
     lake: Path, engine: str, appends: int, merges: int
 ) -> None:
-    settings = {"engine": engine, "spark_master": "local[2]", "lease_ttl": 2.0}
+    settings: dict[str, Any] = {"engine": engine, "spark_master": "local[2]", "lease_ttl": 2.0}
     if engine == "auto":
         settings["spark"] = "off"
     with embedded(lake, workers=1, **settings) as system, writers(10) as pool:

@@ -10,16 +10,17 @@ import pyarrow as pa
 import pytest
 
 from deltaq.client import Client, State
+from deltaq.tasks.request import EngineName
 from deltaq.worker import System, embedded
 from tests.support.log import committed_requests, ledgers
 
-ENGINES = ["native", "spark"]
+ENGINES: list[EngineName] = ["native", "spark"]
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_table_lives_through_every_operation(
-    client: Client, shared_system: System, engine: str
+    client: Client, shared_system: System, engine: EngineName
 ) -> None:
     table = f"life_{engine}"
     rows = pa.table({"id": [1, 2, 3], "price": [1.0, 2.0, 3.0]})

@@ -7,11 +7,13 @@ import os
 import socket
 import threading
 import time
+import warnings
 from typing import Any
 
 from celery import Celery, bootsteps
 from celery.exceptions import WorkerShutdown
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.platforms import SecurityWarning
+from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from deltaq.tasks import keys
@@ -90,6 +92,9 @@ class Worker:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT and return the process's exit code."""
+        setup_logging.connect(_leave_logging_alone, weak=False)
+        # Celery's concern about root is pickle, which nobody accepts here.
+        warnings.simplefilter("ignore", SecurityWarning)
         worker_shutting_down.connect(self._stop, weak=False)
         worker_ready.connect(self._ready, weak=False)
         worker_shutdown.connect(self._close, weak=False)
@@ -144,9 +149,13 @@ def _configure(app: Celery) -> None:
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_send_task_events=True,
-        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    """Being connected is enough: Celery then sets up no logging of its own."""
 
 
 def _warm_step(warm: WarmSpark, *, wait: bool) -> type[bootsteps.StartStopStep]:

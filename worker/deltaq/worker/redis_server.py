@@ -44,6 +44,10 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
+    def connect(self) -> redis.Redis:
+        """Make a client of it, for looking into it."""
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
     def start(self) -> None:
         """Start it, or start it again, and wait until it answers.
 
@@ -66,7 +70,7 @@ class RedisServer:
         options = [word for name, value in arguments.items() for word in (f"--{name}", value)]
         self._process = self._spawner.spawn([find_redis_server(), *options])
         deadline = time.monotonic() + _PATIENCE
-        with redis.Redis.from_url(self.url) as client:
+        with self.connect() as client:
             while not _answers(client):
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     said = log.read_text() if log.exists() else ""

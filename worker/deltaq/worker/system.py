@@ -47,7 +47,7 @@ class System:
         self.settings: Settings = load_settings(
             **{**settings, "lake": lake, "redis_url": self.redis.url}
         )
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
 
     @property
     def env(self) -> dict[str, str]:
@@ -58,7 +58,7 @@ class System:
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that run."""
-        return [w.pid for w in self._workers if w.poll() is None]
+        return [w.pid for w in self.workers if w.poll() is None]
 
     def client(self, **arguments: Any) -> Client:
         """Make a client of this system; close it, or use it as a context manager."""
@@ -79,7 +79,7 @@ class System:
             worker = self._spawner.spawn(
                 [sys.executable, "-m", module, "worker"], env={**outer, **self.env}, output=output
             )
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker.pid
 
     def wait_ready(self, timeout: float = 120.0) -> None:
@@ -96,21 +96,21 @@ class System:
             if wanted and len(answers) >= wanted:
                 app.close()
                 return
-            ended = [w for w in self._workers if w.poll() not in (None, 0, -signal.SIGKILL)]
+            ended = [w for w in self.workers if w.poll() not in (None, 0, -signal.SIGKILL)]
             if ended or time.monotonic() > deadline:
                 app.close()
                 raise EngineUnavailable(
-                    f"{len(answers)} of {len(self._workers)} workers are ready after "
+                    f"{len(answers)} of {len(self.workers)} workers are ready after "
                     f"{timeout:g} s; see {self.log}"
                 )
 
     def stop(self) -> None:
         """End the workers, then Redis. What is queued stays for the next start."""
-        for worker in self._workers:
+        for worker in self.workers:
             if worker.poll() is None:
                 worker.terminate()
         deadline = time.monotonic() + _GRACE
-        for worker in self._workers:
+        for worker in self.workers:
             try:
                 worker.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
