@@ -105,6 +105,9 @@ class Worker:
             queues=self._queues,
             optimization="fair",
             quiet=True,
+            # Workers need not know each other: Redis knows. Saves a second at the start.
+            without_gossip=True,
+            without_mingle=True,
         )
         celery_worker.start()
         return int(celery_worker.exitcode or 0)
