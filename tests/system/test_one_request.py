@@ -56,7 +56,7 @@ def test_a_table_lives_through_every_operation(
 
 
 def test_what_the_lake_holds_can_be_asked(client: Client) -> None:
-    client.append("asked", pa.table({"id": [1]}), partition_by=["id"]).result(120)
+    client.append("asked", pa.table({"id": [1], "day": ["a"]}), partition_by=["day"]).result(120)
 
     assert client.exists("asked") is True
     assert client.exists("missing") is False
