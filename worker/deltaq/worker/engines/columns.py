@@ -1,0 +1,98 @@
+"""Which columns of a table a request may leave out, update or partition by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from deltaq.tasks.errors import ConstraintViolated, InvalidFrame, InvalidRequest, SchemaMismatch
+from deltaq.tasks.request import FrameRequest, Merge
+from deltaq.worker.suggest import did_you_mean
+
+
+def check_partitions(request: FrameRequest, partitions: Sequence[str]) -> None:
+    """Check that a request names the partitions that its table has, or none.
+
+    Raises:
+        SchemaMismatch: It names others.
+    """
+    if request.partition_by is not None and list(request.partition_by) != list(partitions):
+        raise SchemaMismatch(
+            f"table {request.table!r} is partitioned by {list(partitions)}, not by "
+            f"{list(request.partition_by)}; leave out partition_by",
+            table=request.table,
+            details={"partition_by": list(partitions)},
+        )
+
+
+def check_new_partitions(request: FrameRequest, schema: pa.Schema) -> None:
+    """Check that a table with these columns can be partitioned as a request wants.
+
+    Raises:
+        InvalidFrame: A column is not there or cannot be one of a path, or none is left.
+    """
+    wanted = request.partition_by or ()
+    problems = []
+    for column in wanted:
+        if column not in schema.names:
+            near = did_you_mean(column, schema.names)
+            problems.append(f"{column!r} is not in the frame{near}")
+        elif pt.is_nested(schema.field(column).type) or pt.is_binary(schema.field(column).type):
+            problems.append(f"{column!r} is a {schema.field(column).type}, which names no folder")
+    if len(set(wanted)) == len(schema):
+        problems.append("at least one column must not be in it")
+    if problems:
+        raise InvalidFrame(
+            f"table {request.table!r} cannot have partition_by={list(wanted)}: "
+            f"{'; '.join(problems)}",
+            table=request.table,
+        )
+
+
+def check_required(table: pa.Schema, frame: Sequence[str], *, name: str) -> None:
+    """Check that a frame leaves out only columns that may be null.
+
+    Raises:
+        ConstraintViolated: It leaves out others; they are named.
+    """
+    required = [f.name for f in table if not f.nullable and f.name not in frame]
+    if required:
+        raise ConstraintViolated(
+            f"the frame for table {name!r} lacks {', '.join(map(repr, required))}, which cannot "
+            "be null there",
+            table=name,
+            details={"columns": required},
+        )
+
+
+def columns_to_update(request: Merge, frame: Sequence[str], table: Sequence[str]) -> list[str]:
+    """List the columns that a merge changes in matched rows.
+
+    Raises:
+        SchemaMismatch: The frame or the table lacks one.
+        InvalidRequest: The merge neither updates, inserts nor deletes.
+    """
+    if request.update == () and not request.insert and request.delete_when is None:
+        raise InvalidRequest("the merge neither updates, inserts nor deletes", table=request.table)
+    if request.update is None:
+        lacking = [column for column in table if column not in frame]
+        if lacking:
+            raise SchemaMismatch(
+                f"table {request.table!r}: the frame lacks {', '.join(map(repr, lacking))}, which "
+                "a merge of whole rows needs; name the columns to change with update=[...]",
+                table=request.table,
+                details={"missing": lacking},
+            )
+        return list(table)
+    for column in request.update:
+        for columns, where in ((frame, "frame"), (table, "table")):
+            if column not in columns:
+                raise SchemaMismatch(
+                    f"table {request.table!r}: update names {column!r}, which is not in the "
+                    f"{where}{did_you_mean(column, columns)}",
+                    table=request.table,
+                    details={"column": column},
+                )
+    return list(request.update)

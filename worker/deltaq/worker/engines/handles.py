@@ -1,0 +1,190 @@
+"""Open tables of the native engine, kept between requests.
+
+Opening a table reads its log again, which costs more than a commit. A kept ``DeltaTable``
+grows slower with each commit it follows, so it is opened anew every :data:`REOPEN_AFTER`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from deltaq.tasks.errors import TableNotFound
+from deltaq.worker.engines.native_errors import native_errors
+from deltaq.worker.lake import Lake
+from deltaq.worker.ledger import NOTHING
+
+#: Commits; with a checkpoint as often, a commit stays as fast as on a new table.
+REOPEN_AFTER = 50
+#: Tables held open; each costs memory by the number of its files.
+_MOST_OPEN = 256
+
+
+class Handle:
+    """One table at its newest version as last looked at. Used by one thread at a time."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        self.lock = threading.RLock()
+        self._table: DeltaTable | None = None
+        self._opened_at = 0
+        #: Inode and time of the newest log entry: another table may come under the same name.
+        self._entry: tuple[int, int] | None = None
+        self._ledgers: dict[str, int] = {}
+        self._checkpoint: int | None = None
+
+    @property
+    def table(self) -> DeltaTable | None:
+        """The open table; None when there is none of that name."""
+        return self._table
+
+    def existing(self) -> DeltaTable:
+        """Return the open table.
+
+        Raises:
+            TableNotFound: There is none.
+        """
+        if self._table is None:
+            raise TableNotFound(f"there is no table {self.name}", table=self.name)
+        return self._table
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the existing table."""
+        return pa.schema(self.existing().schema().to_arrow())
+
+    def refresh(self) -> None:
+        """Bring it to the newest version, opening it if need be."""
+        if self._table is None:
+            self._open()
+        elif not self._is_newest():
+            self._ledgers.clear()
+            if self._is_replaced() or self._table.version() - self._opened_at >= REOPEN_AFTER:
+                self._open()
+            else:
+                self._table.update_incremental()
+                self._entry = _identify(self._log_entry(0))
+
+    def forget(self) -> None:
+        """Open the table anew when it is next used."""
+        self._table = None
+        self._ledgers.clear()
+
+    def ledger(self, app_id: str) -> int:
+        """Return the last committed sequence of a ledger; -1 for none."""
+        if self._table is None:
+            return NOTHING
+        if app_id not in self._ledgers:
+            found = self._table.transaction_version(app_id)
+            self._ledgers[app_id] = NOTHING if found is None else found
+        return self._ledgers[app_id]
+
+    def advanced(self, app_id: str, sequence: int) -> int:
+        """Note that a commit of this process moved a ledger; return the commit's version."""
+        table = self._table
+        if table is None:
+            self._open()
+            table = self.existing()
+        self._ledgers[app_id] = sequence
+        self._entry = _identify(self._log_entry(0))
+        version = table.version()
+        if version - self._opened_at >= REOPEN_AFTER:
+            self._table = None
+        return version
+
+    def commits_since_checkpoint(self) -> int:
+        """Count the log entries that a reader must read besides the newest checkpoint."""
+        if self._checkpoint is None:
+            self._checkpoint = self._last_checkpoint()
+        return self.existing().version() - self._checkpoint
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the newest version, from which the table is then opened."""
+        table = self.existing()
+        table.create_checkpoint()
+        self._checkpoint = table.version()
+        self.forget()
+
+    def _open(self) -> None:
+        self._ledgers.clear()
+        self._checkpoint = None
+        try:
+            self._table = DeltaTable(str(self.path))
+        except TableNotFoundError:
+            self._table = None
+            return
+        self._opened_at = self._table.version()
+        self._entry = _identify(self._log_entry(0))
+
+    def _is_newest(self) -> bool:
+        # Two looks at the file system instead of delta-rs's listing; a commit that is
+        # missed in between makes ours fail, for the log entry's name is then taken.
+        return not self._is_replaced() and not self._log_entry(1).exists()
+
+    def _is_replaced(self) -> bool:
+        return self._entry is None or _identify(self._log_entry(0)) != self._entry
+
+    def _log_entry(self, ahead: int) -> Path:
+        version = self.existing().version() + ahead
+        return self.path / "_delta_log" / f"{version:020d}.json"
+
+    def _last_checkpoint(self) -> int:
+        try:
+            text = (self.path / "_delta_log" / "_last_checkpoint").read_text()
+            return int(json.loads(text)["version"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return -1
+
+
+class Handles:
+    """The handles of a lake's tables, the most recently used ones kept."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, Handle] = OrderedDict()
+
+    @contextmanager
+    def use(self, table: str) -> Iterator[Handle]:
+        """Lend a table's handle, at the newest version, to one thread.
+
+        Raises:
+            NotNative: delta-rs cannot read the table.
+            StorageUnavailable: The lake cannot be read now.
+        """
+        handle = self._handle(table)
+        with handle.lock:
+            try:
+                with native_errors(table):
+                    handle.refresh()
+                    yield handle
+            except Exception:
+                # Whatever failed, the next one starts from what is in the log.
+                handle.forget()
+                raise
+
+    def _handle(self, table: str) -> Handle:
+        path = self._lake.path(table)
+        with self._lock:
+            handle = self._known.setdefault(table, Handle(table, path))
+            self._known.move_to_end(table)
+            if len(self._known) > _MOST_OPEN:
+                self._known.popitem(last=False)
+            return handle
+
+
+def _identify(entry: Path) -> tuple[int, int] | None:
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -1,0 +1,327 @@
+"""How the native engine turns a group of requests into one Delta commit."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    QueryBuilder,
+    Transaction,
+    write_deltalake,
+)
+
+from deltaq.tasks.errors import ConstraintViolated, DeltaqError, InvalidFrame, RequestError
+from deltaq.tasks.request import Append, Delete, FrameRequest, Merge, Overwrite
+from deltaq.tasks.settings import MiB
+from deltaq.tasks.staging import StagingArea, open_staged
+from deltaq.worker import ledger
+from deltaq.worker.engines import RowCounts
+from deltaq.worker.engines.columns import (
+    check_new_partitions,
+    check_partitions,
+    check_required,
+    columns_to_update,
+)
+from deltaq.worker.engines.fit import (
+    check_keys_present,
+    check_unique_keys,
+    fit_schema,
+    fitted_batches,
+)
+from deltaq.worker.engines.handles import Handle
+from deltaq.worker.engines.native_errors import native_errors
+from deltaq.worker.engines.native_limits import constraints
+from deltaq.worker.expressions import columns_in, translate
+from deltaq.worker.groups import CommitGroup
+
+#: One file per partition and commit; a group is smaller, and larger work is Spark's.
+_FILE_BYTES = 4096 * MiB
+#: A checkpoint or a clean-up within a commit would hold up whoever waits for it.
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
+class Change:
+    """One group on its way into one commit.
+
+    Args:
+        group: What to commit.
+        handle: The table, at its newest version, or what will be one.
+        staging: Where the staged files are.
+    """
+
+    def __init__(self, group: CommitGroup, handle: Handle, staging: StagingArea) -> None:
+        self._group = group
+        self._handle = handle
+        self._staging = staging
+        self._paths = [staging.request_path(r.table, r.request_id) for r in group.requests]
+        self._failure: DeltaqError | None = None
+
+    def perform(self) -> tuple[RowCounts, ...]:
+        """Commit the group; what each member did, in order.
+
+        Raises:
+            RequestError, TransientError: As ``Engine.apply`` says.
+            NotNative: This is for Spark.
+        """
+        try:
+            with native_errors(self._group.table):
+                return self._perform()
+        except Exception as exc:
+            # delta-rs makes text of what our own batches raised.
+            if self._failure is not None:
+                raise self._failure from None
+            if isinstance(exc, ConstraintViolated) and "validation check" in exc.message:
+                raise self._explain() from exc
+            raise
+
+    def _perform(self) -> tuple[RowCounts, ...]:
+        request = self._group.first
+        if isinstance(request, Append):
+            self._append(request)
+            rows = [r.rows for r in self._group.requests if isinstance(r, Append)]
+            return tuple(RowCounts(inserted=n) for n in rows)
+        if isinstance(request, Overwrite):
+            self._overwrite(request)
+            return (RowCounts(inserted=request.rows),)
+        if isinstance(request, Merge):
+            return (self._merge(request),)
+        return (self._delete(request),)
+
+    def _append(self, request: Append) -> None:
+        if self._handle.table is None:
+            self._create(request)
+            return
+        self._write(self._rows_for_table(request), mode="append")
+
+    def _overwrite(self, request: Overwrite) -> None:
+        if self._handle.table is None:
+            self._create(request)
+            return
+        rows = self._rows_for_table(request)
+        if request.where is None:
+            self._write(rows, mode="overwrite")
+            return
+        where = translate(request.where, self._handle.schema, what="where")
+        self._write(rows, mode="overwrite", predicate=where)
+
+    def _delete(self, request: Delete) -> RowCounts:
+        table = self._handle.existing()
+        before = table.version()
+        metrics = table.delete(
+            translate(request.where, self._handle.schema, what="where"),
+            commit_properties=self._properties(),
+            post_commithook_properties=_NO_HOOKS,
+        )
+        self._commit_if_unchanged(before)
+        return RowCounts(deleted=metrics.get("num_deleted_rows"))
+
+    def _merge(self, request: Merge) -> RowCounts:
+        schema = self._handle.schema if self._handle.table else None
+        frame = self._staged_schema()
+        check_keys_present(frame, schema, request.keys, name=request.table)
+        check_unique_keys(self._paths, request.keys, name=request.table)
+        extra: frozenset[str] = frozenset()
+        if request.delete_when is not None:
+            extra = columns_in(request.delete_when, frame, what="delete_when")
+        fitted = fit_schema(frame, schema, name=request.table, extra_allowed=extra)
+        if schema is None:
+            if not request.insert:
+                self._handle.existing()
+            return self._create(request)
+        check_partitions(request, self._handle.existing().metadata().partition_columns)
+        update = columns_to_update(request, frame.names, schema.names)
+        if request.insert:
+            check_required(schema, frame.names, name=request.table)
+        return self._merge_rows(request, fitted, update, schema)
+
+    def _merge_rows(
+        self, request: Merge, fitted: pa.Schema, update: list[str], schema: pa.Schema
+    ) -> RowCounts:
+        table = self._handle.existing()
+        before = table.version()
+        merger = table.merge(
+            self._reader(fitted, fitted_batches(self._paths, fitted)),
+            " AND ".join(f"target.{_quoted(k)} = source.{_quoted(k)}" for k in request.keys),
+            source_alias="source",
+            target_alias="target",
+            # The source is small; known whole, it tells which of the table's files to leave out.
+            streamed_exec=False,
+            commit_properties=self._properties(),
+            post_commithook_properties=_NO_HOOKS,
+        )
+        kept = None
+        if request.delete_when is not None:
+            deleted = translate(request.delete_when, fitted, what="delete_when", qualifier="source")
+            merger = merger.when_matched_delete(deleted)
+            kept = f"({deleted}) IS NOT TRUE"
+        if update:
+            values = {f"target.{_quoted(c)}": f"source.{_quoted(c)}" for c in update}
+            merger = merger.when_matched_update(values)
+        if request.insert:
+            values = {
+                f"target.{_quoted(c)}": f"source.{_quoted(c)}"
+                for c in fitted.names
+                if c in schema.names
+            }
+            merger = merger.when_not_matched_insert(values, predicate=kept)
+        metrics = merger.execute()
+        self._commit_if_unchanged(before)
+        return RowCounts(
+            inserted=metrics["num_target_rows_inserted"],
+            updated=metrics["num_target_rows_updated"],
+            deleted=metrics["num_target_rows_deleted"],
+        )
+
+    def _create(self, request: FrameRequest) -> RowCounts:
+        """Create the table with the rows of the group, as its first commit."""
+        fitted = fit_schema(self._staged_schema(), None, name=request.table)
+        check_new_partitions(request, fitted)
+        batches = fitted_batches(self._paths, fitted)
+        with contextlib.ExitStack() as stack:
+            if isinstance(request, Merge) and request.delete_when is not None:
+                kept = f"({translate(request.delete_when, fitted, what='delete_when')}) IS NOT TRUE"
+                batches = stack.enter_context(self._filtered(fitted, batches, kept))
+            counted = _Counted(batches)
+            write_deltalake(
+                str(self._handle.path),
+                self._reader(fitted, counted),
+                mode="error",
+                partition_by=list(request.partition_by or ()),
+                target_file_size=_FILE_BYTES,
+                commit_properties=self._properties(),
+                post_commithook_properties=_NO_HOOKS,
+            )
+        return RowCounts(inserted=counted.rows, updated=0, deleted=0)
+
+    @contextlib.contextmanager
+    def _filtered(
+        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], condition: str
+    ) -> Iterator[Iterator[pa.RecordBatch]]:
+        """Filter batches by a condition in DataFusion's SQL, which delta-rs has for tables only."""
+        folder = self._staging.work / secrets.token_hex(8)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            write_deltalake(str(folder), self._reader(schema, batches))
+            query = f"SELECT * FROM staged WHERE {condition}"
+            found = QueryBuilder().register("staged", DeltaTable(str(folder))).execute(query)
+            yield (
+                pa.record_batch(batch).cast(schema)
+                for batch in pa.RecordBatchReader.from_stream(found)
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _rows_for_table(self, request: FrameRequest) -> pa.RecordBatchReader:
+        """Read the group's rows with all of the table's columns, missing ones null."""
+        schema = self._handle.schema
+        check_partitions(request, self._handle.existing().metadata().partition_columns)
+        fitted = fit_schema(self._staged_schema(), schema, name=request.table)
+        check_required(schema, fitted.names, name=request.table)
+        batches = fitted_batches(self._paths, fitted)
+        if len(fitted) == len(schema):
+            return self._reader(fitted, batches)
+        whole = fit_schema(schema, schema, name=request.table)
+        return self._reader(whole, (_completed(batch, whole) for batch in batches))
+
+    def _write(self, rows: pa.RecordBatchReader, **options: Any) -> None:
+        write_deltalake(
+            self._handle.existing(),
+            rows,
+            target_file_size=_FILE_BYTES,
+            commit_properties=self._properties(),
+            post_commithook_properties=_NO_HOOKS,
+            **options,
+        )
+
+    def _commit_if_unchanged(self, before: int) -> None:
+        """Advance the ledger by an empty commit when there was nothing to change."""
+        if self._handle.existing().version() == before:
+            whole = fit_schema(self._handle.schema, self._handle.schema, name=self._group.table)
+            self._write(self._reader(whole, iter(())), mode="append")
+
+    def _reader(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(schema, self._watched(batches))
+
+    def _watched(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except DeltaqError as exc:
+            self._failure = exc
+            raise
+
+    def _staged_schema(self) -> pa.Schema:
+        with open_staged(self._paths[0]) as file:
+            return file.schema_arrow
+
+    def _properties(self) -> CommitProperties:
+        moved = Transaction(self._group.app_id, self._group.sequence, int(time.time() * 1000))
+        return CommitProperties(
+            custom_metadata={"userMetadata": ledger.note(self._group)},
+            app_transactions=[moved],
+            max_commit_retries=0,
+        )
+
+    def _explain(self) -> RequestError:
+        """Say which rule a row broke; delta-rs only tells that one did."""
+        name, table = self._group.table, self._handle.existing()
+        for field in self._handle.schema:
+            if not field.nullable and (rows := self._count_nulls(field.name)):
+                return ConstraintViolated(
+                    f"table {name}: column {field.name!r} is null in {rows} rows, and must not be",
+                    table=name,
+                    details={"column": field.name},
+                )
+        rules = [f"{rule} ({text})" for rule, text in constraints(table).items()]
+        request = self._group.first
+        if isinstance(request, Overwrite) and request.where is not None:
+            rules.insert(0, f"where={request.where!r}, for only such rows are replaced")
+            if len(rules) == 1:
+                return InvalidFrame(f"table {name}: a row of the frame is outside {rules[0]}")
+        told = " or ".join(rules) or "one on what its columns hold"
+        return ConstraintViolated(
+            f"table {name}: a row breaks a rule: {told}", table=name, details={"rules": rules}
+        )
+
+    def _count_nulls(self, column: str) -> int:
+        rows = 0
+        for path in self._paths:
+            with open_staged(path) as file:
+                if column in file.schema_arrow.names:
+                    rows += file.read(columns=[column]).column(0).null_count
+        return rows
+
+
+class _Counted:
+    """Batches that count their rows as they pass."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            self.rows += batch.num_rows
+            yield batch
+
+
+def _completed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Put a batch's columns in a schema's order, with nulls for those that it lacks."""
+    present = set(batch.schema.names)
+    columns = [
+        batch.column(f.name) if f.name in present else pa.nulls(batch.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _quoted(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
