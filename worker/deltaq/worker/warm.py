@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltaq.tasks.errors import DeltaqError, EngineUnavailable
 from deltaq.tasks.settings import Settings
+from deltaq.worker.engines.kernel import Kernel
 from deltaq.worker.jars import provide_jars
 from deltaq.worker.java import find_java
 from deltaq.worker.jvm import Jvm, connect_gateway, launch
@@ -76,6 +77,7 @@ class WarmSpark:
         self._changed = threading.Condition(threading.RLock())
         self._state = WarmState.STOPPED
         self._error: DeltaqError | None = None
+        self._died = False
         self._abort = threading.Event()
         self._thread: threading.Thread | None = None
         self._folder: Path | None = None
@@ -103,7 +105,10 @@ class WarmSpark:
             return self._jvm.pid if self._jvm else None
 
     def start(self) -> None:
-        """Start in the background; nothing happens if it is starting or ready already."""
+        """Start in the background, in place of a JVM that died or failed to start if there was one.
+
+        Nothing happens if it is starting or ready already.
+        """
         with self._changed:
             if self.state in (WarmState.STARTING, WarmState.READY):
                 return
@@ -114,10 +119,6 @@ class WarmSpark:
                 target=self._run, args=(self._abort,), name="warm-spark", daemon=True
             )
             self._thread.start()
-
-    def restart(self) -> None:
-        """Start a new JVM in the background in place of one that died or failed to start."""
-        self.start()
 
     def stop(self) -> None:
         """End the JVM, whether it is ready or starting, and wait until it is gone."""
@@ -158,13 +159,15 @@ class WarmSpark:
             return self._session
 
     def _revive(self) -> None:
-        if self._state is WarmState.READY and self.state is WarmState.FAILED:
+        self._notice_death()
+        if self._died:
             died = self._error
-            self.restart()
+            self.start()
             raise EngineUnavailable(f"{died}; another one is being started") from died
 
     def _notice_death(self) -> None:
         if self._state is WarmState.READY and self._jvm and not self._jvm.alive:
+            self._died = True
             self._fail(EngineUnavailable(f"Spark's JVM died: {self._jvm.obituary()}"))
 
     def _run(self, abort: threading.Event) -> None:
@@ -191,7 +194,7 @@ class WarmSpark:
             if abort.is_set():
                 raise EngineUnavailable("Spark is being stopped")
             self._jvm, answer = launch(java, conf, self._work)
-        _silence_pandas_warning()
+        _quieten_pyspark()
         gateway = connect_gateway(self._jvm, answer, abort)
 
         from pyspark import SparkConf, SparkContext
@@ -223,6 +226,7 @@ class WarmSpark:
             _forget_context()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._died = False
         self._jvm = self._session = self._error = self._folder = self._thread = None
 
 
@@ -247,7 +251,7 @@ def _conf(settings: Settings, jars: list[Path], folder: Path) -> dict[str, str]:
 
 
 def _warm_up(session: SparkSession, folder: Path) -> None:
-    """Load classes and compile code: two appends and a merge, each with its transaction.
+    """Load classes and compile code: two appends, a look at the table and a merge.
 
     Without it the first append takes 4-5 s and the first merge 4 s more.
     """
@@ -256,26 +260,29 @@ def _warm_up(session: SparkSession, folder: Path) -> None:
     from delta.tables import DeltaTable
 
     folder.mkdir()
-    staged, table = str(folder / "staged.parquet"), str(folder / "table")
+    staged, table = folder / "staged.parquet", folder / "table"
     pq.write_table(pa.table({"id": range(1000), "value": [0.5] * 1000}), staged)
-    frame = session.read.schema("id long, value double").parquet(staged).coalesce(1)
-    for version in range(2):
-        writer = frame.write.format("delta").mode("append")
-        writer.option("txnAppId", "warm-up").option("txnVersion", version).save(table)
-    command = session.newSession()
-    command.conf.set(f"{_DELTA}write.txnAppId", "warm-up")
-    command.conf.set(f"{_DELTA}write.txnVersion", "2")
-    target = DeltaTable.forPath(command, table).alias("t")
-    source = command.range(500, 1500).selectExpr("id", "1.5D AS value").alias("s")
-    merge = target.merge(source, "t.id = s.id AND s.id > 900")
+    frame = session.read.schema("id long, value double").parquet(str(staged)).coalesce(1)
+    for _ in range(2):
+        frame.write.format("delta").mode("append").save(str(table))
+    Kernel(session).snapshot(table, app_id="warm-up")
+    target = DeltaTable.forPath(session.newSession(), str(table)).alias("t")
+    source = frame.selectExpr("id + 500 AS id", "1.5D AS value").where("id > 900").alias("s")
+    merge = target.merge(source, "t.id = s.id")
     merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
     shutil.rmtree(folder)
 
 
-def _silence_pandas_warning() -> None:
-    # pyspark warns when pandas 3 is installed beside it (SPARK-55965); no pandas is used here.
+def _quieten_pyspark() -> None:
+    # It warns when pandas 3 is installed beside it (SPARK-55965); no pandas is used here.
     message = "PySpark does not yet fully support pandas"
     warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+
+    from pyspark.logger import PySparkLogger
+
+    # It prints each error with Java's stack as it is raised; we raise and log our own.
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).disabled = True
 
 
 def _as_start_error(error: Exception) -> DeltaqError:

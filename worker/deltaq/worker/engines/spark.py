@@ -25,13 +25,13 @@ from deltaq.worker import ledger
 from deltaq.worker.durable import read_commit, sync_commit
 from deltaq.worker.engines import Commit, RowCounts, spark_commands
 from deltaq.worker.engines.delta_schema import arrow_schema
-from deltaq.worker.engines.fence import Fence
 from deltaq.worker.engines.fit import check_keys_present, check_unique_keys
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark_errors import spark_errors
 from deltaq.worker.engines.spark_frames import staged_frame, staged_schema
 from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description
-from deltaq.worker.expressions import check_columns, check_expression, columns_in
+from deltaq.worker.engines.transaction import LedgerAt, Transactions, ledger_moved
+from deltaq.worker.expressions import check_columns, columns_in
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark, WarmState
@@ -50,7 +50,7 @@ class _Connection:
 
     session: SparkSession
     kernel: Kernel
-    fence: Fence
+    transactions: Transactions
 
 
 class SparkEngine:
@@ -85,16 +85,18 @@ class SparkEngine:
         """
         path = self._lake.path(group.table)
         with self._connected(group.table) as connection:
-            snapshot = connection.kernel.snapshot(path) if self._lake.exists(group.table) else None
-            session = _command_session(connection.session, group)
-            with _job(session, job_group(group)), connection.fence.guard(group):
+            snapshot = self._snapshot(connection.kernel, group)
+            ledger_at = _ledger_reader(connection.kernel, path, group, snapshot)
+            session = connection.session.newSession()
+            session.conf.set(f"{_DELTA}commitInfo.userMetadata", ledger.note(group))
+            with _job(session, job_group(group)), connection.transactions.guard(group, ledger_at):
                 self._perform(session, group, snapshot)
                 version = _committed_version(session)
-                if version is None and snapshot is not None:
+                if version is None:  # nothing to delete
                     spark_commands.advance_ledger(session, path)
                     version = _committed_version(session)
         if version is None:
-            raise CommitConflict(f"table {group.table}: Delta skipped the commit")
+            raise CommitConflict(f"table {group.table}: Delta made no commit", table=group.table)
         sync_commit(path, version)
         return Commit(version=version, counts=_counts(group, path, version))
 
@@ -112,8 +114,6 @@ class SparkEngine:
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
         """Write the rows a query asks for as Parquet files into a new folder."""
         path = self._existing(query.table)
-        if query.where is not None:
-            check_expression(query.where, what="where")
         with self._connected(query.table) as connection:
             version = asked_version(connection.kernel, path, query)
             session = connection.session.newSession()
@@ -143,6 +143,19 @@ class SparkEngine:
             told = DeltaTable.forPath(session, str(path)).detail().toArrow().to_pylist()[0]
         return description(table, snapshot, told)
 
+    def _snapshot(self, kernel: Kernel, group: CommitGroup) -> Snapshot | None:
+        """Look at the group's table; None when it is not there.
+
+        Raises:
+            CommitConflict: Its ledger has reached the group.
+        """
+        if not self._lake.exists(group.table):
+            return None
+        snapshot = kernel.snapshot(self._lake.path(group.table), group.app_id)
+        if snapshot.ledger >= group.members[0].sequence:
+            raise ledger_moved(group, snapshot.ledger)
+        return snapshot
+
     def _existing(self, table: str) -> Path:
         if not self._lake.exists(table):
             raise TableNotFound(f"there is no table {table}", table=table)
@@ -164,7 +177,7 @@ class SparkEngine:
         with self._lock:
             if self._connection is None or self._connection.session is not session:
                 self._connection = _Connection(
-                    session=session, kernel=Kernel(session), fence=Fence(session)
+                    session=session, kernel=Kernel(session), transactions=Transactions(session)
                 )
             return self._connection
 
@@ -186,11 +199,16 @@ class SparkEngine:
         with self._frame(session, group, snapshot) as frame:
             if isinstance(request, Append):
                 spark_commands.append(frame, path, partition_by)
+            elif request.where is None:
+                spark_commands.overwrite(frame, path, partition_by)
             else:
-                if request.where is not None:
-                    schema = snapshot.schema if snapshot else arrow_schema(frame.schema.json())
-                    check_columns(request.where, schema, what="where")
-                spark_commands.overwrite(frame, path, request, partition_by)
+                schema = snapshot.schema if snapshot else arrow_schema(frame.schema.json())
+                check_columns(request.where, schema, what="where")
+                if snapshot:
+                    spark_commands.overwrite_where(frame, path, request.where)
+                else:
+                    spark_commands.check_all(frame, request.where, name=group.table)
+                    spark_commands.append(frame, path, partition_by)
 
     def _merge(
         self, session: SparkSession, request: Merge, path: Path, snapshot: Snapshot | None
@@ -230,16 +248,17 @@ def job_group(group: CommitGroup) -> str:
     return f"{group.app_id}/{group.sequence}"
 
 
-def _command_session(session: SparkSession, group: CommitGroup) -> SparkSession:
-    """Make a session whose Delta writes carry the group's transaction and note.
+def _ledger_reader(
+    kernel: Kernel, table: Path, group: CommitGroup, known: Snapshot | None
+) -> LedgerAt:
+    """Make what reads the group's ledger in a version, at no cost in the one that is known."""
 
-    One for each command: the settings act on every write of a session.
-    """
-    command = session.newSession()
-    command.conf.set(f"{_DELTA}write.txnAppId", group.app_id)
-    command.conf.set(f"{_DELTA}write.txnVersion", str(group.sequence))
-    command.conf.set(f"{_DELTA}commitInfo.userMetadata", ledger.note(group))
-    return command
+    def ledger_at(version: int) -> int:
+        if known is not None and known.version == version:
+            return known.ledger
+        return kernel.ledger_at(table, group.app_id, version)
+
+    return ledger_at
 
 
 def _committed_version(command: SparkSession) -> int | None:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
-from deltaq.tasks.request import Merge, Overwrite
+from deltaq.tasks.errors import ConstraintViolated, InvalidRequest, SchemaMismatch
+from deltaq.tasks.request import Merge
 from deltaq.worker.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 
 #: Marks the rows of a merge for which ``delete_when`` holds.
 _DELETED = "__deltaq_delete"
@@ -19,22 +19,32 @@ _DELETED = "__deltaq_delete"
 
 def append(frame: DataFrame, table: Path, partition_by: tuple[str, ...] | None) -> None:
     """Add a frame's rows; partitions matter only when this creates the table."""
-    writer = frame.write.format("delta").mode("append")
-    if partition_by:
-        writer = writer.partitionBy(*partition_by)
-    writer.save(str(table))
+    _writer(frame, "append", partition_by).save(str(table))
 
 
-def overwrite(
-    frame: DataFrame, table: Path, request: Overwrite, partition_by: tuple[str, ...] | None
-) -> None:
-    """Replace all rows or those that satisfy the request's ``where``."""
-    writer = frame.write.format("delta").mode("overwrite")
-    if partition_by:
-        writer = writer.partitionBy(*partition_by)
-    if request.where is not None:
-        writer = writer.option("replaceWhere", request.where)
-    writer.save(str(table))
+def overwrite(frame: DataFrame, table: Path, partition_by: tuple[str, ...] | None) -> None:
+    """Replace all rows; partitions matter only when this creates the table."""
+    _writer(frame, "overwrite", partition_by).save(str(table))
+
+
+def overwrite_where(frame: DataFrame, table: Path, where: str) -> None:
+    """Replace the rows that satisfy a condition, as all rows of the frame must."""
+    _writer(frame, "overwrite", None).option("replaceWhere", where).save(str(table))
+
+
+def check_all(frame: DataFrame, where: str, *, name: str) -> None:
+    """Check that all rows satisfy a condition, as Delta does only if the table is there.
+
+    Raises:
+        ConstraintViolated: One does not.
+    """
+    from pyspark.sql import functions as sf
+
+    others = frame.where(~sf.coalesce(sf.expr(where), sf.lit(False)))
+    if not others.isEmpty():
+        raise ConstraintViolated(
+            f"table {name}: not all rows of the frame satisfy where={where!r}", table=name
+        )
 
 
 def merge(session: SparkSession, frame: DataFrame, table: Path, request: Merge) -> None:
@@ -83,9 +93,14 @@ def delete(session: SparkSession, table: Path, where: str) -> None:
 
 
 def advance_ledger(session: SparkSession, table: Path) -> None:
-    """Commit nothing but the session's transaction and note: an append without rows."""
+    """Commit nothing but the ledger and the note: an append without rows."""
     rows = session.read.format("delta").load(str(table)).limit(0)
     rows.write.format("delta").mode("append").save(str(table))
+
+
+def _writer(frame: DataFrame, mode: str, partition_by: tuple[str, ...] | None) -> DataFrameWriter:
+    writer = frame.write.format("delta").mode(mode)
+    return writer.partitionBy(*partition_by) if partition_by else writer
 
 
 def _columns_to_update(

@@ -53,6 +53,9 @@ BY_CONDITION: dict[str, type[DeltaqError]] = {
     "DELTA_SCHEMA_": SchemaMismatch,
     "DELTA_MISSING_COLUMN": SchemaMismatch,
     "DELTA_COLUMN_": SchemaMismatch,
+    "DELTA_PARTITION_COLUMN": SchemaMismatch,
+    "DELTA_INVALID_PARTITION_COLUMN": SchemaMismatch,
+    "DELTA_CANNOT_USE_ALL_COLUMNS": SchemaMismatch,
     "DELTA_FEATURES_REQUIRE_MANUAL_ENABLEMENT": SchemaMismatch,
     "DELTA_GENERATED_COLUMN": SchemaMismatch,
     "DELTA_IDENTITY_COLUMNS": SchemaMismatch,
@@ -64,6 +67,12 @@ BY_CONDITION: dict[str, type[DeltaqError]] = {
     "CAST_": InvalidExpression,
     "DIVIDE_BY_ZERO": InvalidExpression,
     "ARITHMETIC_OVERFLOW": InvalidExpression,
+}
+#: By words in a message that has no condition.
+BY_WORDS: dict[str, type[DeltaqError]] = {
+    "The provided timestamp": VersionNotFound,  # of Delta Kernel
+    "stopped SparkContext": EngineUnavailable,
+    "SparkContext was shut down": EngineUnavailable,
 }
 #: By the name of a Java class, without its package.
 BY_JAVA_CLASS: dict[str, type[DeltaqError]] = {
@@ -130,7 +139,9 @@ BY_PYTHON_CLASS: dict[str, type[DeltaqError]] = {
 }
 
 _CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z][A-Z0-9_]+)?)\]")
-_NOISE = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*|\s*SQLSTATE: \w+|;? line \d+[ ,]+pos \d+;?")
+#: Where a message ends for a person: code, query plan or stack follow.
+_END = re.compile(r"\s*(SQLSTATE: |\n\tat |\n'|\n\+- |\n== )")
+
 #: Exceptions looked at below the one that was thrown.
 _DEPTH = 12
 _LENGTH = 400
@@ -164,6 +175,12 @@ def spark_errors(table: str) -> Iterator[None]:
 
 def translate(error: Exception, table: str) -> DeltaqError:
     """Find the error of our tree that says what an error of Spark, Delta or Java means."""
+    if type(error).__name__ == "ConcurrentTransactionException":
+        # Delta's message is about streaming queries.
+        return CommitConflict(
+            f"table {table}: another worker moved the ledger first; the commit was refused",
+            table=table,
+        )
     causes = list(_chain(error))
     kind, cause = _classify(type(error).__name__, causes)
     if kind in (RequestError, StorageUnavailable):
@@ -179,8 +196,9 @@ def _classify(python_class: str, causes: list[Cause]) -> tuple[type[DeltaqError]
                 if condition.startswith(prefix):
                     return kind, cause
     for cause in causes:
-        if "stopped SparkContext" in cause.message or "SparkContext was shut down" in cause.message:
-            return EngineUnavailable, cause
+        for words, kind in BY_WORDS.items():
+            if words in cause.message:
+                return kind, cause
     for cause in reversed(causes):  # the innermost knows what happened
         name = cause.java_class.rpartition(".")[2]
         if name in BY_JAVA_CLASS:
@@ -202,7 +220,6 @@ def _chain(error: Any) -> Iterator[Cause]:
 
 def _readable(message: str) -> str:
     """Cut a message down to what a person needs: no stack, no plan, no codes."""
-    text = message.partition("\n\tat ")[0].partition("\n'")[0].partition("\n+-")[0]
-    text = _NOISE.sub("", text.partition("\n== ")[0])
-    text = " ".join(text.split()).strip(" ;")
+    text = _CONDITION.sub("", _END.split(message, maxsplit=1)[0])
+    text = " ".join(text.split())
     return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."

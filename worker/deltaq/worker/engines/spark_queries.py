@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
 from deltaq.tasks.query import Read
+from deltaq.worker.engines.delta_schema import arrow_schema
 from deltaq.worker.engines.delta_types import delta_name
 from deltaq.worker.engines.kernel import Kernel, Snapshot
+from deltaq.worker.expressions import check_columns
 from deltaq.worker.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -43,10 +45,12 @@ def asked_rows(rows: DataFrame, query: Read) -> DataFrame:
     """Restrict a table's rows to those that a query asks for.
 
     Raises:
-        SchemaMismatch: A column is not there.
+        InvalidExpression: The condition does not parse or names a column that is not there.
+        SchemaMismatch: A column to return is not there.
     """
     columns = rows.columns
     if query.where is not None:
+        check_columns(query.where, arrow_schema(rows.schema.json()), what="where")
         rows = rows.where(query.where)
     if query.columns is not None:
         for column in query.columns:
