@@ -14,7 +14,7 @@ import typer
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.settings import Settings, load_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 #: Exit code for a mistake in the command or the settings.
 USAGE = 2
@@ -97,6 +97,32 @@ def dev(
             typer.echo("stopping: running commits are finished first", err=True)
     except DeltaqError as exc:
         _exit(exc)
+
+
+@app.command()
+def demo(
+    lake: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the tables, new or empty; it is kept. Default: temporary."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1000, help="Rows to generate.")] = 1_000_000,
+    writers: Annotated[int, typer.Option(min=1, help="Processes that append.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+) -> None:
+    """Run a whole system on real market data, check every row and show how fast it was.
+
+    Example: deltaq demo --rows 100000
+    """
+    try:
+        from deltaq.worker.demo.run import run  # brings pandas and the data with it
+
+        code = run(lake=lake, rows=rows, writers=writers, workers=workers)
+    except ModuleNotFoundError as exc:
+        typer.echo(f"deltaq: {exc}; install it with: pip install 'deltaq[worker,demo]'", err=True)
+        raise typer.Exit(USAGE) from exc
+    except DeltaqError as exc:
+        _exit(exc)
+    raise typer.Exit(code)
 
 
 def _settings(**arguments: Any) -> Settings:

@@ -1,0 +1,1 @@
+"""``deltaq demo``: a real system on real data, every row checked afterwards."""
