@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -316,20 +317,16 @@ def test_a_read_whose_result_is_gone_says_so(client: Client, player: Player) -> 
 
 
 def test_blocking_queries_return_values(client: Client, player: Player) -> None:
+    calls: list[tuple[Callable[[], object], dict[str, Any], object]] = [
+        (lambda: client.exists(TABLE), {"value": True}, True),
+        (lambda: client.tables(), {"value": ["a", "b"]}, ["a", "b"]),
+        (lambda: client.detail(TABLE), {"value": {"version": 3}}, {"version": 3}),
+        (lambda: client.history(TABLE, 5), {"rows": ROWS}, ROWS),
+    ]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        answers = [
-            (pool.submit(client.exists, TABLE), {"value": True}, True),
-            (pool.submit(client.tables), {"value": ["a", "b"]}, ["a", "b"]),
-            (pool.submit(client.detail, TABLE), {"value": {"version": 3}}, {"version": 3}),
-            (pool.submit(client.history, TABLE, 5), {"rows": ROWS}, ROWS),
-        ]
-        by_name = {"exists": 0, "tables": 1, "detail": 2, "history": 3}
-        for _ in answers:
-            query = next_query(player)
-            name = type(query).__struct_config__.tag
-            facts = answers[by_name["tables" if name == "tables" else str(name)]][1]
-            player.answer(query, **facts)  # type: ignore[arg-type]
-        for asked, _, expected in answers:
+        for call, facts, expected in calls:
+            asked = pool.submit(call)
+            player.answer(next_query(player), **facts)
             assert asked.result(timeout=10) == expected
 
 

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two readings of the hashes of all that waits.
 _LOOK_SECONDS = 3.0
+#: With many requests waiting, looking is rarer: one part in so many of the thread's time.
+_LOOK_SHARE = 20
 #: Requests looked up in one round trip.
 _LOOK_CHUNK = 500
 #: Seconds before connecting again: the first pause and the longest. Submissions wait for it.
@@ -126,7 +128,8 @@ class Listener:
                     heard.subscribe(self._channel)
                     self._listen(heard)
             except (redis.exceptions.RedisError, QueueUnavailable, OSError) as exc:
-                logger.warning("outcomes are not heard: %s; connecting again", exc)
+                if self._trouble is None:  # one line for an outage, not one for each try
+                    logger.warning("outcomes are not heard: %s; connecting again", exc)
                 self._trouble = exc
             except Exception:  # this thread must not end while futures wait
                 logger.exception("outcomes are not heard; connecting again")
@@ -141,12 +144,14 @@ class Listener:
             if message and message["type"] == "subscribe":
                 # Also after the connection was lost and silently replaced.
                 self._subscribed.set()
+                self._trouble = None
                 look_at = 0.0
             elif message and message["type"] == "message":
                 self._hear(message["data"])
-            if time.monotonic() >= look_at:
+            if (began := time.monotonic()) >= look_at:
                 self._look()
-                look_at = time.monotonic() + _LOOK_SECONDS
+                ended = time.monotonic()
+                look_at = ended + max(_LOOK_SECONDS, _LOOK_SHARE * (ended - began))
 
     def _hear(self, data: str) -> None:
         try:

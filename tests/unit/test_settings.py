@@ -1,0 +1,105 @@
+"""Where settings come from, and how mistakes in them are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DELTAQ_LAKE", raising=False)
+
+
+def test_arguments_go_before_the_environment_before_the_file_before_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "deltaq.toml").write_text("lake = '/file'\nlease_ttl = 3\ntime_slice = 3\n")
+    monkeypatch.setenv("DELTAQ_LEASE_TTL", "4")
+    monkeypatch.setenv("DELTAQ_TIME_SLICE", "4")
+    settings = load_settings(time_slice=6, sweep_interval=None)
+    assert settings.lake == Path("/file")
+    assert settings.lease_ttl == 4
+    assert settings.time_slice == 6
+    assert settings.sweep_interval == 5
+
+
+def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("lake = '/other'\n")
+    monkeypatch.setenv("DELTAQ_CONFIG", str(tmp_path / "other.toml"))
+    assert load_settings().lake == Path("/other")
+
+
+def test_the_staging_area_is_in_the_lake_unless_set() -> None:
+    assert load_settings(lake="/lake").staging_root == Path("/lake/.deltaq")
+    assert load_settings(lake="/lake", staging="/stage").staging_root == Path("/stage")
+
+
+def test_paths_become_absolute(tmp_path: Path) -> None:
+    assert load_settings(lake="lake").lake == tmp_path / "lake"
+
+
+def test_queues_are_names_with_commas_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTAQ_QUEUES", "commits, reads")
+    assert load_settings(lake="/lake").queues == ("commits", "reads")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("redis://host:1/2", "redis://host:1/2"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
+        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+    ],
+)
+def test_the_broker_is_the_queues_redis_unless_set(given: str, expected: str) -> None:
+    assert load_settings(lake="/lake", redis_url=given).celery_broker_url == expected
+    other = load_settings(lake="/lake", redis_url="redis://x", broker_url=given)
+    assert other.celery_broker_url == expected
+
+
+def test_a_password_is_not_shown() -> None:
+    settings = load_settings(lake="/lake", redis_url="redis://:secret@host")
+    assert "secret" not in repr(settings)
+    assert "secret" not in str(settings.model_dump())
+
+
+def test_a_missing_setting_is_named_with_where_to_set_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"lake.*DELTAQ_LAKE.*deltaq.toml") as caught:
+        load_settings()
+    assert caught.value.details == {"settings": ["lake"]}
+
+
+def test_mistakes_are_named_with_where_they_were_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"lease_ttl \(argument\)"):
+        load_settings(lake="/lake", lease_ttl=0)
+    with pytest.raises(ConfigurationError, match=r"unknown setting lease \(argument\)"):
+        load_settings(lake="/lake", lease=1)
+    with pytest.raises(ConfigurationError, match="only local paths"):
+        load_settings(lake="s3://bucket/lake")
+    monkeypatch.setenv("DELTAQ_TIME_SLICE", "soon")
+    with pytest.raises(ConfigurationError, match=r"time_slice \(DELTAQ_TIME_SLICE\)"):
+        load_settings(lake="/lake")
+    monkeypatch.delenv("DELTAQ_TIME_SLICE")
+    (tmp_path / "deltaq.toml").write_text("laek = '/lake'\n")
+    with pytest.raises(ConfigurationError, match=r"unknown setting laek \(deltaq.toml\)"):
+        load_settings(lake="/lake")
+
+
+def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTAQ_LAEK", "/lake")
+    with pytest.raises(ConfigurationError, match="DELTAQ_LAEK"):
+        load_settings(lake="/lake")
+
+
+def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "deltaq.toml").write_text("lake = ")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings(lake="/lake")
