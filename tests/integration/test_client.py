@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -331,7 +332,7 @@ def test_blocking_queries_return_values(client: Client, player: Player) -> None:
 
 
 def test_a_query_that_no_worker_answers_times_out(client: Client) -> None:
-    with pytest.raises(ResultTimeout, match="no outcome of exists"):
+    with pytest.raises(ResultTimeout, match=r"no answer to exists.*serves reads"):
         client.exists(TABLE, timeout=0.05)
 
 
@@ -478,31 +479,34 @@ with Client() as client:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_ten_thousand_open_futures_take_less_than_300_mb(
-    settings: Settings, player: Player
-) -> None:
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "DELTAQ_LAKE": str(settings.lake),
-        "DELTAQ_REDIS_URL": settings.redis_url.get_secret_value(),
-    }
-    with subprocess.Popen(
-        [sys.executable, "-c", MANY],
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert int(process.stdout.readline()) < 300
-        player.commit_all(TABLE)
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert int(process.stdout.readline()) == 10_000
-        assert int(process.stdout.readline()) < 300
+@pytest.mark.timeout(180)
+def test_ten_thousand_open_futures_take_less_than_300_mb(redis_server: RedisServer) -> None:
+    # In memory where there is such a folder: ten thousand syncs of a busy disk take a minute.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as lake:
+        player = Player(load_settings(lake=lake, redis_url=redis_server.url))
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            "DELTAQ_LAKE": lake,
+            "DELTAQ_REDIS_URL": redis_server.url,
+        }
+        with subprocess.Popen(
+            [sys.executable, "-c", MANY],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert int(process.stdout.readline()) < 300
+            player.commit_all(TABLE)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert int(process.stdout.readline()) == 10_000
+            assert int(process.stdout.readline()) < 300
+        player.close()
 
 
 def test_a_listener_that_was_never_used_has_no_thread(settings: Settings) -> None:

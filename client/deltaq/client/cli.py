@@ -96,7 +96,7 @@ def append(
     if as_json:
         typer.echo(msgspec.json.encode(outcome))
     else:
-        typer.echo(f"{table}: version {outcome.version}, {outcome.rows:,} rows appended")
+        typer.echo(f"{table}: version {outcome.version}, {rows.num_rows:,} rows appended")
 
 
 @app.command()

@@ -126,13 +126,15 @@ class Future(concurrent.futures.Future[T]):
             )
 
     def _timed_out(self, timeout: float | None) -> ResultTimeout:
-        ask = f"or ask with client.outcome({self.table!r}, {self.request_id!r})"
-        return ResultTimeout(
-            f"no outcome of {self.operation} {self.request_id} on table {self.table} within "
-            f"{timeout:g} s; it goes on: call result() again{f', {ask}' if self._cancel else ''}",
-            request_id=self.request_id,
-            table=self.table,
-        )
+        what = f"{self.operation} {self.request_id} on table {self.table} within {timeout:g} s"
+        if self._cancel is None:
+            message = f"no answer to {what}: does a worker run that serves reads?"
+        else:
+            message = (
+                f"no outcome of {what}; it goes on: call result() again, or ask with "
+                f"client.outcome({self.table!r}, {self.request_id!r})"
+            )
+        return ResultTimeout(message, request_id=self.request_id, table=self.table)
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:
