@@ -56,17 +56,17 @@ def provide_jars(settings: Settings, java: Path, abort: threading.Event) -> list
         EngineUnavailable: ``abort`` was set.
     """
     folder = settings.jars
-    if missing_jars(folder):
-        try:
+    try:
+        if missing_jars(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder / ".lock", abort):
                 if missing_jars(folder):
                     _fetch(settings, java, abort)
-        except OSError as exc:
-            raise ConfigurationError(
-                f"jars: {folder} cannot be written: {exc.strerror}; set 'jars' to another "
-                f"folder or put there: {', '.join(PINNED)}"
-            ) from exc
+    except OSError as exc:
+        raise ConfigurationError(
+            f"jars: {folder} cannot be used: {exc.strerror}; set 'jars' to another folder, or "
+            f"put there: {', '.join(PINNED)}"
+        ) from exc
     return [folder / name for name in PINNED]
 
 

@@ -30,6 +30,7 @@ _GATEWAY_WITHIN = 120.0
 _STOP_WITHIN = 5.0
 #: Seconds between looks at a starting process.
 _POLL = 0.05
+_PROPERTIES = "spark.properties"
 #: Lines kept to say why a JVM died.
 _LAST_WORDS = 40
 
@@ -96,7 +97,7 @@ def launch(java: Java, conf: Mapping[str, str], folder: Path) -> tuple[Jvm, Path
 
     home = Path(pyspark.__file__).parent
     answer = folder / "gateway"
-    properties = folder / "spark.properties"
+    properties = folder / _PROPERTIES
     properties.touch(mode=0o600)
     properties.write_text("".join(f"{key}={_escaped(value)}\n" for key, value in conf.items()))
     environment = {
@@ -140,6 +141,8 @@ def connect_gateway(jvm: Jvm, answer: Path, abort: threading.Event) -> Any:
         (port,) = struct.unpack("!i", told.read(4))
         (length,) = struct.unpack("!i", told.read(4))
         secret = told.read(length).decode()
+    answer.unlink()
+    (answer.parent / _PROPERTIES).unlink()  # there may be passwords in it
     with _in_environment(PYSPARK_GATEWAY_PORT=str(port), PYSPARK_GATEWAY_SECRET=secret):
         return launch_gateway()  # type: ignore[no-untyped-call]
 
