@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from deltaq.tasks.errors import CommitConflict, DeltaqError
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.engines import Commit, NotNative, native_reads
+from deltaq.worker.engines import Commit, NotNative, native_maintenance, native_reads
 from deltaq.worker.engines.handles import Handle, Handles
 from deltaq.worker.engines.native_change import Change
 from deltaq.worker.engines.native_errors import native_errors
@@ -91,6 +94,27 @@ class NativeEngine:
         with self._handles.use(table) as handle:
             return native_reads.total_bytes(handle.table) if handle.table else 0
 
+    def optimize(self, table: str, *, zorder: Sequence[str] = ()) -> dict[str, Any]:
+        """Compact a table's small files, or order its rows along columns."""
+        with self._writable(table) as found:
+            return native_maintenance.optimize(found, zorder=zorder)
+
+    def vacuum(
+        self, table: str, *, retention_hours: int, force: bool = False, dry_run: bool = False
+    ) -> list[str]:
+        """Remove files that no version of the last hours needs; return their paths."""
+        with self._writable(table) as found:
+            return native_maintenance.vacuum(
+                found, retention_hours=retention_hours, force=force, dry_run=dry_run
+            )
+
+    def restore(
+        self, table: str, *, version: int | None = None, timestamp: str | None = None
+    ) -> dict[str, Any]:
+        """Make an older version of a table the newest; its ledgers stay where they are."""
+        with self._writable(table) as found:
+            return native_maintenance.restore(found, version=version, timestamp=timestamp)
+
     def commits_since_checkpoint(self, table: str) -> int:
         """Count the commits that whoever opens the table must read one by one."""
         with self._handles.use(table) as handle:
@@ -104,6 +128,18 @@ class NativeEngine:
         """
         with self._handles.use(table) as handle:
             handle.checkpoint()
+
+    @contextmanager
+    def _writable(self, table: str) -> Iterator[DeltaTable]:
+        """Lend a table for a change that is not a request's; it is durable afterwards."""
+        with self._handles.use(table) as handle:
+            found = handle.existing()
+            check_writable(found, handle.schema)
+            before = found.version()
+            yield found
+            for version in range(before + 1, found.version() + 1):
+                sync_commit(handle.path, version)
+            handle.forget()
 
 
 def _try_checkpoint(handle: Handle) -> None:

@@ -25,6 +25,7 @@ from deltaq.tasks.settings import MiB
 from deltaq.tasks.staging import StagingArea, open_staged
 from deltaq.worker import ledger
 from deltaq.worker.engines import RowCounts
+from deltaq.worker.engines.coalesce import last_rows
 from deltaq.worker.engines.columns import (
     check_new_partitions,
     check_partitions,
@@ -93,7 +94,9 @@ class Change:
             self._overwrite(request)
             return (RowCounts(inserted=request.rows),)
         if isinstance(request, Merge):
-            return (self._merge(request),)
+            counts = self._merge(request)
+            # Of several merges in one commit, none can tell which rows were its own.
+            return (counts,) if len(self._paths) == 1 else (RowCounts(),) * len(self._paths)
         return (self._delete(request),)
 
     def _append(self, request: Append) -> None:
@@ -128,7 +131,8 @@ class Change:
         schema = self._handle.schema if self._handle.table else None
         frame = self._staged_schema()
         check_keys_present(frame, schema, request.keys, name=request.table)
-        check_unique_keys(self._paths, request.keys, name=request.table)
+        if len(self._paths) == 1:
+            check_unique_keys(self._paths, request.keys, name=request.table)
         extra: frozenset[str] = frozenset()
         if request.delete_when is not None:
             extra = columns_in(request.delete_when, frame, what="delete_when")
@@ -149,7 +153,7 @@ class Change:
         table = self._handle.existing()
         before = table.version()
         merger = table.merge(
-            self._reader(fitted, fitted_batches(self._paths, fitted)),
+            self._reader(fitted, self._batches(request, fitted)),
             " AND ".join(f"target.{_quoted(k)} = source.{_quoted(k)}" for k in request.keys),
             source_alias="source",
             target_alias="target",
@@ -185,7 +189,7 @@ class Change:
         """Create the table with the rows of the group, as its first commit."""
         fitted = fit_schema(self._staged_schema(), None, name=request.table)
         check_new_partitions(request, fitted)
-        batches = fitted_batches(self._paths, fitted)
+        batches = self._batches(request, fitted)
         with contextlib.ExitStack() as stack:
             if isinstance(request, Merge) and request.delete_when is not None:
                 kept = f"({translate(request.delete_when, fitted, what='delete_when')}) IS NOT TRUE"
@@ -201,6 +205,11 @@ class Change:
                 post_commithook_properties=_NO_HOOKS,
             )
         return RowCounts(inserted=counted.rows, updated=0, deleted=0)
+
+    def _batches(self, request: FrameRequest, fitted: pa.Schema) -> Iterator[pa.RecordBatch]:
+        if isinstance(request, Merge) and len(self._paths) > 1:
+            return last_rows(self._paths, fitted, request.keys, name=request.table)
+        return fitted_batches(self._paths, fitted)
 
     @contextlib.contextmanager
     def _filtered(

@@ -44,6 +44,7 @@ _BY_MESSAGE: tuple[tuple[str, type[DeltaqError] | type[NotNative]], ...] = (
     (r"matched (more than|multiple)|multiple source rows", DuplicateKeys),
     (r"sql parser error|No field named|Error during planning|Invalid function", InvalidExpression),
     (r"non-boolean|Cannot infer common|cannot be cast|Cast error", InvalidExpression),
+    (r"Object at location .* not found", VersionNotFound),
     (r"[Nn]o space left|[Pp]ermission denied|Read-only file system", StorageUnavailable),
     (r"Object Store|ObjectStore|object store|Object at location|IO error", StorageUnavailable),
 )
@@ -58,10 +59,8 @@ BY_CLASS: dict[type[Exception], type[DeltaqError] | type[NotNative]] = {
     DeltaError: RequestError,
 }
 #: Layers that delta-rs puts in front of what happened.
-_LAYERS = re.compile(
-    r"^(?:(?:Generic|External|Kernel|Arrow|Schema|DataFusion) ?(?:DeltaTable|delta kernel)? ?error: )+"
-)
-_LENGTH = 400
+_LAYERS = re.compile(r"^(?:Kernel: |(?:\w+ )+error: )+")
+_LENGTH = 500
 
 
 @contextmanager
