@@ -49,15 +49,16 @@ def changes(outcomes: Sequence[Outcome]) -> Table:
 
 def latencies(measured: Latencies) -> Iterator[Table | str]:
     """Compare one append through the queue with one made directly."""
-    report = _table("One append on an idle table, median", "how", "time", "deltaq adds, by Spark")
+    adds = [f"{engine} adds" for engine in measured.queued]
+    report = _table("One append on an idle table, median", "how", "time", *adds)
     for engine, seconds in measured.queued.items():
-        report.add_row(f"deltaq, engine {engine}", _ms(seconds), "")
+        report.add_row(f"deltaq, engine {engine}", _ms(seconds))
     for how, seconds in (
         ("warm SparkSession, with txn options", measured.direct_idempotent),
         ("warm SparkSession", measured.direct),
     ):
-        adds = measured.queued["spark"] - seconds
-        report.add_row(how, _ms(seconds), f"{adds * 1000:+,.0f} ms")
+        differences = [queued - seconds for queued in measured.queued.values()]
+        report.add_row(how, _ms(seconds), *(f"{d * 1000:+,.0f} ms" for d in differences))
     yield report
     yield "The txn options make it harmless to repeat an append, as deltaq's always are."
 
