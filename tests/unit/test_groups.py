@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaq.tasks.request import Append, Delete, Overwrite, Request
-from deltaq.worker.groups import CommitGroup, Lane, Waiting, plan_group
+from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite, Request
+from deltaq.worker.groups import CommitGroup, Waiting, plan_group
 from tests.support.requests import make_append, make_request
 
 
@@ -75,3 +78,27 @@ def test_halves_keep_order_and_lose_nobody() -> None:
     assert first.members + second.members == members
     assert (first.sequence, second.sequence) == (2, 5)
     assert isinstance(first.first, Append)
+
+
+def test_merges_of_whole_rows_by_the_same_keys_share_a_commit() -> None:
+    waiting = _waiting(*(make_request(Merge, keys=("id",)) for _ in range(3)))
+
+    assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"keys": ("ts",)},
+        {"keys": ("id",), "update": ("price",)},
+        {"keys": ("id",), "update": ()},
+        {"keys": ("id",), "insert": False},
+        {"keys": ("id",), "delete_when": "op = 'D'"},
+        {"keys": ("id",), "shape": "other"},
+    ],
+)
+def test_merges_whose_order_could_matter_do_not_share_a_commit(other: dict[str, Any]) -> None:
+    waiting = _waiting(make_request(Merge, keys=("id",)), make_request(Merge, **other))
+
+    assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 1
+    assert len(plan_group(waiting[::-1], max_requests=500, max_bytes=10_000)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from deltaq.tasks.request import Append, Lane, Request
+from deltaq.tasks.request import Append, Lane, Merge, Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,29 @@ def plan_group(
 
 
 def may_follow(head: Request, other: Request) -> bool:
-    """Tell whether ``other`` may be in the group that ``head`` begins."""
-    if not (isinstance(head, Append) and isinstance(other, Append)):
-        return False
-    return (head.shape, head.partition_by, head.engine) == (
+    """Tell whether ``other`` may be in the group that ``head`` begins.
+
+    Appends may follow appends, and merges of whole rows by the same keys may follow each
+    other. Anything whose result could differ from that of one after another may not.
+    """
+    match head, other:
+        case Append(), Append():
+            alike = True
+        case Merge(), Merge():
+            alike = _writes_whole_rows(head) and (head.keys, head.insert, head.update) == (
+                other.keys,
+                other.insert,
+                other.update,
+            )
+            alike = alike and other.delete_when is None
+        case _:
+            return False
+    return alike and (head.shape, head.partition_by, head.engine) == (
         other.shape,
         other.partition_by,
         other.engine,
     )
+
+
+def _writes_whole_rows(merge: Merge) -> bool:
+    return merge.update is None and merge.delete_when is None

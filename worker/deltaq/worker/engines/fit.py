@@ -136,7 +136,7 @@ def check_unique_keys(paths: Sequence[Path], keys: Sequence[str], *, name: str) 
     tables = []
     for path in paths:
         with open_staged(path) as file:
-            tables.append(_comparable(file.read(columns=list(keys)).select(list(keys))))
+            tables.append(comparable_keys(file.read(columns=list(keys)).select(list(keys))))
     rows = pa.concat_tables(tables, promote_options="permissive").drop_null()
     counted = rows.group_by(list(keys)).aggregate([([], "count_all")])
     repeated = counted.filter(pc.field("count_all") > 1)
@@ -274,7 +274,7 @@ def _python_value(array: pa.Array) -> Any:
         return " ".join(array.to_string().split())
 
 
-def _comparable(keys: pa.Table) -> pa.Table:
+def comparable_keys(keys: pa.Table) -> pa.Table:
     """Make keys equal bytewise when they are equal for the engines."""
     columns = []
     for column in keys.columns:

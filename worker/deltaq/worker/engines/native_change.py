@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -216,9 +215,8 @@ class Change:
         self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], condition: str
     ) -> Iterator[Iterator[pa.RecordBatch]]:
         """Filter batches by a condition in DataFusion's SQL, which delta-rs has for tables only."""
-        folder = self._staging.work / secrets.token_hex(8)
+        folder = self._staging.new_work_path()
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
             write_deltalake(str(folder), self._reader(schema, batches))
             query = f"SELECT * FROM staged WHERE {condition}"
             found = QueryBuilder().register("staged", DeltaTable(str(folder))).execute(query)

@@ -194,7 +194,7 @@ class SparkEngine:
             return
         partition_by = _partitions(request, snapshot)
         if isinstance(request, Merge):
-            self._merge(session, request, path, snapshot)
+            self._merge(session, group, request, snapshot)
             return
         with self._frame(session, group, snapshot) as frame:
             if isinstance(request, Append):
@@ -211,13 +211,15 @@ class SparkEngine:
                     spark_commands.append(frame, path, partition_by)
 
     def _merge(
-        self, session: SparkSession, request: Merge, path: Path, snapshot: Snapshot | None
+        self, session: SparkSession, group: CommitGroup, request: Merge, snapshot: Snapshot | None
     ) -> None:
-        staged = [self._staging.request_path(request.table, request.request_id)]
+        path, staged = self._lake.path(group.table), self._staged(group)
         columns = staged_schema(staged[0])
         table = snapshot.schema if snapshot else None
         check_keys_present(columns, table, request.keys, name=request.table)
-        check_unique_keys(staged, request.keys, name=request.table)
+        several = len(staged) > 1
+        if not several:
+            check_unique_keys(staged, request.keys, name=request.table)
         extra: frozenset[str] = frozenset()
         if request.delete_when is not None:
             extra = columns_in(request.delete_when, columns, what="delete_when")
@@ -226,18 +228,27 @@ class SparkEngine:
                 f"there is no table {request.table} to update rows of", table=request.table
             )
         with staged_frame(
-            session, self._staging, staged, table, name=request.table, extra_allowed=extra
+            session,
+            self._staging,
+            staged,
+            table,
+            name=request.table,
+            extra_allowed=extra,
+            keys=request.keys if several else (),
         ) as frame:
             if snapshot is None:
                 spark_commands.insert_all(frame, path, request)
             else:
                 spark_commands.merge(session, frame, path, request)
 
+    def _staged(self, group: CommitGroup) -> list[Path]:
+        return [self._staging.request_path(r.table, r.request_id) for r in group.requests]
+
     def _frame(self, session: SparkSession, group: CommitGroup, snapshot: Snapshot | None) -> Any:
         return staged_frame(
             session,
             self._staging,
-            [self._staging.request_path(r.table, r.request_id) for r in group.requests],
+            self._staged(group),
             snapshot.schema if snapshot else None,
             name=group.table,
         )
@@ -301,6 +312,9 @@ def _counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, .
     request = group.first
     if isinstance(request, Append):
         return tuple(RowCounts(inserted=r.rows) for r in group.requests if isinstance(r, Append))
+    if len(group.members) > 1:
+        # Of several merges in one commit, none can tell which rows were its own.
+        return (RowCounts(),) * len(group.members)
     metrics = _metrics(table, version)
     if isinstance(request, Overwrite):
         return (RowCounts(inserted=request.rows, deleted=metrics.get("numDeletedRows")),)

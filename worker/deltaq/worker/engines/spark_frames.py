@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.settings import MiB
 from deltaq.tasks.staging import StagingArea, open_staged
+from deltaq.worker.engines.coalesce import last_rows
 from deltaq.worker.engines.delta_schema import spark_schema
 from deltaq.worker.engines.delta_types import plain_type
 from deltaq.worker.engines.fit import fit_schema, fitted_batches
@@ -46,6 +46,7 @@ def staged_frame(
     *,
     name: str,
     extra_allowed: frozenset[str] = frozenset(),
+    keys: Sequence[str] = (),
 ) -> Iterator[DataFrame]:
     """Open staged files of one shape as a DataFrame that fits the table.
 
@@ -56,19 +57,22 @@ def staged_frame(
         table: The table's schema, or None when the first file's will be the table's.
         name: The table's name, for messages.
         extra_allowed: Columns that the table need not have.
+        keys: Of several merges; then only the last row of each key is in the frame.
 
     Raises:
         InvalidFrame, SchemaMismatch: They do not fit.
+        DuplicateKeys: One of several merges has a key twice.
         StagedDataMissing, StorageUnavailable: A file cannot be read, or the work file written.
     """
     schemas = [staged_schema(path) for path in paths]
     fitted = fit_schema(schemas[0], table, name=name, extra_allowed=extra_allowed)
     for other in schemas[1:]:
         fit_schema(other, fitted if table is None else table, name=name)
-    if len(paths) <= _DIRECT_FILES and all(_same_types(s, fitted) for s in schemas):
+    if not keys and len(paths) <= _DIRECT_FILES and all(_same_types(s, fitted) for s in schemas):
         yield _open(session, paths, fitted)
         return
-    with _work_file(staging, paths, fitted) as file:
+    batches = last_rows(paths, fitted, keys, name=name) if keys else fitted_batches(paths, fitted)
+    with _work_file(staging, fitted, batches) as file:
         yield _open(session, [file], fitted)
 
 
@@ -88,13 +92,14 @@ def _open(session: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> Da
 
 
 @contextmanager
-def _work_file(staging: StagingArea, paths: Sequence[Path], schema: pa.Schema) -> Iterator[Path]:
-    file = staging.work / f"{secrets.token_hex(8)}.parquet"
+def _work_file(
+    staging: StagingArea, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> Iterator[Path]:
+    file = staging.new_work_path().with_suffix(".parquet")
     try:
         try:
-            staging.work.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(file, schema, compression="NONE") as writer:
-                for batch in fitted_batches(paths, schema):
+                for batch in batches:
                     writer.write_batch(batch)
         except OSError as exc:
             raise StorageUnavailable(f"{file}: cannot be written: {exc}") from exc
