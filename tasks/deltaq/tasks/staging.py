@@ -5,7 +5,7 @@
     requests/<table>/<request id>.parquet   accepted or about to be
     dead/<table>/<request id>.parquet       given up; the error is in its .json neighbour
     reads/<request id>/*.parquet            results of reads
-    work/                                   what engines put down while they commit
+    work/                                   what engines put down while they work
 
 A path is never on the wire: both sides derive it from checked names. The request itself
 is JSON in the file's footer, so the area can be replayed without Redis.
@@ -51,8 +51,20 @@ class StagingArea:
 
     @property
     def work(self) -> Path:
-        """Locate the folder for what engines put down while they commit."""
+        """Locate the folder for what engines put down while they work."""
         return self.root / "work"
+
+    def new_work_path(self) -> Path:
+        """Name a file or folder in :attr:`work` that is not there yet.
+
+        Raises:
+            StorageUnavailable: The storage refused.
+        """
+        try:
+            self._make_folder(self.work)
+        except OSError as exc:
+            raise StorageUnavailable(f"{self.work}: cannot be made: {exc.strerror}") from exc
+        return self.work / secrets.token_hex(8)
 
     @contextlib.contextmanager
     def create(self, path: Path) -> Iterator[BinaryIO]:
@@ -94,6 +106,19 @@ class StagingArea:
             sync_folder(grave.parent)
         except OSError as exc:
             raise StorageUnavailable(f"{path}: cannot be moved: {exc.strerror or exc}") from exc
+
+    def publish(self, folder: Path, result: Path) -> None:
+        """Rename a finished folder to its final name, unless one is there already.
+
+        Raises:
+            StorageUnavailable: The storage refused.
+        """
+        try:
+            self._make_folder(result.parent)
+            folder.rename(result)
+        except OSError as exc:
+            if not result.is_dir():
+                raise StorageUnavailable(f"{result}: cannot be written: {exc.strerror}") from exc
 
     def remove(self, path: Path) -> None:
         """Remove a staged file or a result folder; nothing happens if it is not there."""

@@ -96,14 +96,13 @@ class Reader:
                 return self._read(query)
 
     def _read(self, query: Read) -> dict[str, Any]:
-        result = self._staging.read_path(query.request_id)
-        self._staging.remove(result)  # of an earlier, broken run
+        # A folder of its own: the same query may run in two threads when it was sent again.
+        result = self._staging.new_work_path()
         try:
             version, rows, engine = self._router.read(query, result)
-        except BaseException:
-            with contextlib.suppress(DeltaqError):
-                self._staging.remove(result)
-            raise
+            self._staging.publish(result, self._staging.read_path(query.request_id))
+        finally:
+            self._staging.remove(result)
         return {"version": version, "rows": rows, "engine": engine}
 
     def _keep_table(self, query: Query, table: pa.Table) -> int:
