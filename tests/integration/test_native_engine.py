@@ -833,5 +833,5 @@ def test_a_version_whose_files_are_gone_is_told(abc: Bench) -> None:
     for file in abc.path().glob("*.parquet"):
         file.unlink()
 
-    with pytest.raises(VersionNotFound, match="table t: Failed to fetch .* not found"):
+    with pytest.raises(VersionNotFound, match=r"table t: Failed to fetch .* not found"):
         abc.read()
