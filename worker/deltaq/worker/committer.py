@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from deltaq.tasks.errors import LeaseLost, QueueUnavailable, RequestError, TransientError
 from deltaq.tasks.inbox import Inbox
@@ -132,6 +133,7 @@ class Committer:
             return  # a member was cancelled since it was read; look again
         began = time.time()
         turn.ledgers.pop(group.lane, None)  # unknown while the commit may or may not be there
+        turn.lease.on_loss = partial(self._router.interrupt, group)
         try:
             performed = self._router.apply(group)
         except RequestError as exc:

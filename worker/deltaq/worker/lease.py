@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import redis
@@ -37,6 +37,7 @@ class Lease:
         epoch: Life of the table's sequence counters.
         expires: When it ends unless renewed, ``time.monotonic()``.
         lost: Set when it was not renewed in time.
+        on_loss: Called then, by the thread that renews: ends the work that has become vain.
     """
 
     table: str
@@ -45,6 +46,7 @@ class Lease:
     epoch: str
     expires: float
     lost: threading.Event = field(default_factory=threading.Event)
+    on_loss: Callable[[], None] = lambda: None
 
 
 class Leases:
@@ -138,6 +140,11 @@ class Leases:
         else:
             lease.expires = began + self._ttl
         with self._lock:
-            if not kept and lease in self._held and not lease.lost.is_set():
-                logger.warning("lease of table %s is lost", lease.table)
-                lease.lost.set()
+            if kept or lease not in self._held or lease.lost.is_set():
+                return
+            logger.warning("lease of table %s is lost", lease.table)
+            lease.lost.set()
+        try:
+            lease.on_loss()
+        except DeltaqError as exc:
+            logger.warning("table %s: %s; its commit, if any, loses at the fence", lease.table, exc)

@@ -19,6 +19,7 @@ from deltaq.tasks.request import Append, EngineName, Merge
 from deltaq.tasks.settings import Settings
 from deltaq.worker.engines import Commit, Engine, NotNative
 from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.groups import CommitGroup
 
 _T = TypeVar("_T")
@@ -57,7 +58,7 @@ class Router:
     """
 
     def __init__(
-        self, *, native: NativeEngine | None, spark: Engine | None, settings: Settings
+        self, *, native: NativeEngine | None, spark: SparkEngine | None, settings: Settings
     ) -> None:
         if native is None and spark is None:
             raise ConfigurationError("engine=spark and spark=off leave no engine")
@@ -141,6 +142,15 @@ class Router:
                 "submit it to a worker with spark=on"
             )
         return Choice(engine=self._spark, reason=reason)
+
+    def interrupt(self, group: CommitGroup) -> None:
+        """End the Spark jobs of a group, if any; native work ends by itself in no time.
+
+        Raises:
+            EngineUnavailable: Spark does not answer.
+        """
+        if self._spark is not None:
+            self._spark.interrupt(group)
 
     def ledger(self, table: str, app_id: str) -> int:
         """Read the last committed sequence of a table; -1 for none.

@@ -89,7 +89,7 @@ class SparkEngine:
             ledger_at = _ledger_reader(connection.kernel, path, group, snapshot)
             session = connection.session.newSession()
             session.conf.set(f"{_DELTA}commitInfo.userMetadata", ledger.note(group))
-            with _job(session, job_group(group)), connection.transactions.guard(group, ledger_at):
+            with _job(session, _job_group(group)), connection.transactions.guard(group, ledger_at):
                 self._perform(session, group, snapshot)
                 version = _committed_version(session)
                 if version is None:  # nothing to delete
@@ -100,16 +100,16 @@ class SparkEngine:
         sync_commit(path, version)
         return Commit(version=version, counts=_counts(group, path, version))
 
-    def interrupt(self, job_group: str) -> None:
+    def interrupt(self, group: CommitGroup) -> None:
         """Cancel what :meth:`apply` runs for a group; it then raises ``LeaseLost``.
 
-        Args:
-            job_group: As :func:`job_group` names it.
+        Raises:
+            EngineUnavailable: Spark does not answer.
         """
         connection = self._connection
         if connection is not None and self._warm.state is WarmState.READY:
-            with spark_errors(job_group):
-                connection.session.sparkContext.cancelJobGroup(job_group)
+            with spark_errors(group.table):
+                connection.session.sparkContext.cancelJobGroup(_job_group(group))
 
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
         """Write the rows a query asks for as Parquet files into a new folder."""
@@ -254,8 +254,7 @@ class SparkEngine:
         )
 
 
-def job_group(group: CommitGroup) -> str:
-    """Name the Spark jobs of a group, for :meth:`SparkEngine.interrupt`."""
+def _job_group(group: CommitGroup) -> str:
     return f"{group.app_id}/{group.sequence}"
 
 
