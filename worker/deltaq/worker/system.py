@@ -88,21 +88,29 @@ class System:
         Raises:
             EngineUnavailable: One has ended, or the time is over; the log is named.
         """
-        app = make_celery(self.settings)
         deadline = time.monotonic() + timeout
-        while True:
-            wanted = len(self.worker_pids)
-            answers = app.control.ping(timeout=0.5, limit=wanted) if wanted else []
-            if wanted and len(answers) >= wanted:
-                app.close()
-                return
-            ended = [w for w in self.workers if w.poll() not in (None, 0, -signal.SIGKILL)]
-            if ended or time.monotonic() > deadline:
-                app.close()
-                raise EngineUnavailable(
-                    f"{len(answers)} of {len(self.workers)} workers are ready after "
-                    f"{timeout:g} s; see {self.log}"
-                )
+        with contextlib.closing(make_celery(self.settings)) as app:
+            while True:
+                wanted = len(self.worker_pids)
+                answers = app.control.ping(timeout=0.5, limit=wanted) if wanted else []
+                if wanted and len(answers) >= wanted:
+                    return
+                for worker in self.workers:
+                    if worker.poll() not in (None, 0, -signal.SIGKILL):
+                        raise EngineUnavailable(
+                            f"a worker ended with exit code {worker.returncode}{self._last_words()}"
+                        )
+                if time.monotonic() > deadline:
+                    raise EngineUnavailable(
+                        f"{len(answers)} of {len(self.workers)} workers are ready after "
+                        f"{timeout:g} s{self._last_words()}"
+                    )
+
+    def _last_words(self) -> str:
+        if self._output is not None:
+            return ""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return f": {lines[-1] if lines else 'it said nothing'}; see {self.log}"
 
     def stop(self) -> None:
         """End the workers, then Redis. What is queued stays for the next start."""
