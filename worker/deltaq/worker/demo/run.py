@@ -18,9 +18,9 @@ from deltaq.worker.demo.writers import WriterDied
 
 _NEXT = """
 [bold]What next[/bold]
-  python examples/quickstart.py   a dozen lines to begin your own program with
+  examples/quickstart.py          a dozen lines to begin a program with
   deltaq dev --lake ./lake        Redis and a worker on a folder of yours
-  deltaq demo --lake ./demo-lake  this again, and the tables stay for you to look at"""
+  deltaq demo --lake ./demo-lake  the same again; the tables stay"""
 
 
 def run(*, lake: Path | None, rows: int, writers: int, workers: int) -> int:

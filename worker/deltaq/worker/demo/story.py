@@ -112,10 +112,10 @@ def _change(
         merged = merge.result(_ANSWER_WITHIN)
     with _step(console, f"delete bars where {_TOO_SMALL}"):
         deleted = client.delete(BARS, where=_TOO_SMALL).result(_ANSWER_WITHIN)
-    with _step(console, f"read version {before} of {BARS}, before the merge: every row as sent"):
+    with _step(console, f"read {BARS} as of version {before}: every row as it was sent"):
         read = client.read(BARS, version=before).result(_ANSWER_WITHIN)
         check_rows(f"{BARS} at version {before}", read, bars)
-    with _step(console, "read the newest versions: every row once, prices corrected"):
+    with _step(console, "read all tables: every row once, prices corrected"):
         untouched = bars.join(corrected.select(KEYS), list(KEYS), join_type="left anti")
         expected = pa.concat_tables([untouched.select(bars.column_names), corrected, late])
         expected = expected.filter(pc.greater_equal(expected["volume"], _LEAST_VOLUME))
@@ -131,7 +131,7 @@ def _read_selectively(indices: pa.Table, client: Client, console: Console) -> No
     where = "symbol = '^GSPC' AND close > 2900"
     mask = pc.and_(pc.equal(indices["symbol"], "^GSPC"), pc.greater(indices["close"], 2900))
     expected = indices.filter(mask).select(columns)
-    with _step(console, f"read {', '.join(columns)} of {INDICES} where {where}"):
+    with _step(console, f"read {INDICES} where {where}"):
         read = client.read(INDICES, columns=columns, where=where).result(_ANSWER_WITHIN)
         check_rows(f"{INDICES} where {where}", read, expected)
         some = client.read(INDICES, columns=columns, where=where, limit=3).result(_ANSWER_WITHIN)
@@ -157,7 +157,7 @@ def _measure(
     data: Mapping[str, pa.Table], client: Client, system: System, console: Console
 ) -> Latencies:
     frame = data[BARS].slice(0, _LATENCY_ROWS)
-    step = f"time single appends of {frame.num_rows:,} rows, queued and direct in turns"
+    step = f"time appends of {frame.num_rows:,} rows, queued and direct"
     with _step(console, step, total=rounds()) as advance:
         return measure_latencies(client, system.settings, frame, progress=lambda: advance(1))
 
@@ -176,7 +176,7 @@ class _Advance:
 @contextmanager
 def _step(console: Console, text: str, *, total: int | None = None) -> Iterator[_Advance]:
     """Show a step while it runs, and how long it took when it is done."""
-    columns = [TextColumn("  {task.description}"), BarColumn(bar_width=24), TimeElapsedColumn()]
+    columns = [TextColumn("  {task.description}"), BarColumn(bar_width=12), TimeElapsedColumn()]
     if total is not None:
         columns.insert(2, MofNCompleteColumn())
     began = time.monotonic()
