@@ -158,6 +158,13 @@ class WarmSpark:
                 raise EngineUnavailable("Spark is stopped")
             return self._session
 
+    def condemn(self, session: SparkSession) -> None:
+        """End the JVM of a session that no longer answers; it counts as dead then."""
+        with self._changed:
+            if self._jvm and self._state is WarmState.READY and session is self._session:
+                self._jvm.stop()
+                self._notice_death()
+
     def _revive(self) -> None:
         self._notice_death()
         if self._died:

@@ -167,6 +167,9 @@ class SparkEngine:
         try:
             with spark_errors(table):
                 yield self._connect(session)
+        except EngineUnavailable:
+            self._warm.condemn(session)
+            raise
         except Exception as exc:
             # Once the JVM is gone, what Spark's Python side raises says nothing.
             if self._warm.state is WarmState.FAILED:
