@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,12 @@ class Snapshot:
             EngineRefused: A column has a type that frames cannot hold.
         """
         return arrow_schema(self.schema_json)
+
+    @property
+    def identity_columns(self) -> list[str]:
+        """The columns that only Delta may fill."""
+        fields = json.loads(self.schema_json)["fields"]
+        return [f["name"] for f in fields if "delta.identity.start" in f["metadata"]]
 
 
 class Kernel:

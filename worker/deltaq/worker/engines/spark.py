@@ -92,8 +92,8 @@ class SparkEngine:
             with _job(session, _job_group(group)), connection.transactions.guard(group, ledger_at):
                 self._perform(session, group, snapshot)
                 version = _committed_version(session)
-                if version is None:  # nothing to delete
-                    spark_commands.advance_ledger(session, path)
+                if version is None and snapshot:  # nothing to delete
+                    spark_commands.advance_ledger(session, path, snapshot.identity_columns)
                     version = _committed_version(session)
         if version is None:
             raise CommitConflict(f"table {group.table}: Delta made no commit", table=group.table)

@@ -92,9 +92,9 @@ def delete(session: SparkSession, table: Path, where: str) -> None:
     DeltaTable.forPath(session, str(table)).delete(where)
 
 
-def advance_ledger(session: SparkSession, table: Path) -> None:
+def advance_ledger(session: SparkSession, table: Path, identity_columns: list[str]) -> None:
     """Commit nothing but the ledger and the note: an append without rows."""
-    rows = session.read.format("delta").load(str(table)).limit(0)
+    rows = session.read.format("delta").load(str(table)).limit(0).drop(*identity_columns)
     rows.write.format("delta").mode("append").save(str(table))
 
 
