@@ -577,5 +577,6 @@ def test_the_engine_goes_on_in_a_new_jvm_when_one_is_killed_while_it_commits(
     assert isinstance(applying.exception(), EngineUnavailable)
     with pytest.raises(EngineUnavailable, match="another one is being started"):
         prices.ledger()
+    warm_spark.session(timeout=120)
     assert prices.ledger() == 0
     assert prices.merge(frame([1], ["b"]), keys=("k",)).version == 1

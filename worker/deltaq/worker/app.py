@@ -54,7 +54,9 @@ class Worker:
         self.name = name or f"deltaq-{os.getpid()}@{socket.gethostname()}"
         self.stopping = threading.Event()
         self.app = make_celery(settings)
-        self.warm = WarmSpark(settings) if settings.spark == "on" else None
+        self.warm = (
+            WarmSpark(settings, on_ready=self._spark_is_warm) if settings.spark == "on" else None
+        )
         client = connect(settings)
         lake = Lake(settings.lake)
         staging = StagingArea(settings.staging_root)
@@ -128,6 +130,9 @@ class Worker:
             ring(self.app, table, lane)
         except TransientError as exc:
             logger.warning("wake-up for table %s not sent: %s; the sweeper will", table, exc)
+
+    def _spark_is_warm(self) -> None:
+        self.sweeper.hurry()
 
     def _ready(self, **_: Any) -> None:
         self.sweeper.start()

@@ -9,7 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from deltaq.tasks.errors import LeaseLost, QueueUnavailable, RequestError, TransientError
+from deltaq.tasks.errors import (
+    EngineUnavailable,
+    LeaseLost,
+    QueueUnavailable,
+    RequestError,
+    TransientError,
+)
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
@@ -82,6 +88,7 @@ class Committer:
             logger.warning("table %s: %s; the sweeper will ring it again", table, exc)
 
     def _drain(self, turn: _Turn) -> None:
+        table = turn.lease.table
         while turn.goes_on(self._stopping):
             lane, waiting = self._peek(turn)
             if not waiting:
@@ -91,10 +98,14 @@ class Committer:
             try:
                 self._commit_head(turn, lane, waiting)
                 turn.failures = 0
-            except LeaseLost:
+            except (LeaseLost, QueueUnavailable):
                 raise
-            except QueueUnavailable:
-                raise
+            except EngineUnavailable as exc:
+                # Spark is warming: tables that do not need it may have the slot meanwhile. The
+                # sweeper rings this one again, at the latest when Spark is warm.
+                logger.info("table %s: %s", table, exc)
+                self._leases.release(turn.lease, lanes=self._lanes, force=True)
+                return
             except TransientError as exc:
                 self._pause(turn, exc)
         self._release(turn.lease, force=True)
@@ -113,7 +124,11 @@ class Committer:
     def _commit_head(self, turn: _Turn, lane: Lane, waiting: Sequence[Waiting]) -> None:
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         if lane not in turn.ledgers:
-            turn.ledgers[lane] = self._router.ledger(table, ledger)
+            try:
+                turn.ledgers[lane] = self._router.ledger(table, ledger)
+            except RequestError as exc:  # no engine of this worker can read the table
+                self._give_up(turn, lane, waiting[0], exc)
+                return
         last = turn.ledgers[lane]
         done = [w for w in waiting if w.sequence <= last]
         if done:
@@ -160,6 +175,16 @@ class Committer:
             return
         group = CommitGroup(table=table, lane=lane, app_id=ledger, members=tuple(done))
         self._settlement.acknowledge(turn.lease, group, read_back(group, found))
+
+    def _give_up(self, turn: _Turn, lane: Lane, head: Waiting, exc: RequestError) -> None:
+        """Fail a request whose table cannot be read, unless the log says it is committed."""
+        table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
+        group = CommitGroup(table=table, lane=lane, app_id=ledger, members=(head,))
+        found = find_committed(self._lake.path(table), ledger, [head.request.request_id])
+        if found:
+            self._settlement.acknowledge(turn.lease, group, read_back(group, found))
+        else:
+            self._settlement.fail(turn.lease, group, exc, attempt=1)
 
     def _release(self, lease: Lease, *, force: bool) -> bool:
         released, waiting = self._leases.release(lease, lanes=self._lanes, force=force)

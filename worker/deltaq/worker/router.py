@@ -26,9 +26,13 @@ _T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
-#: Tables remembered as refused by native, and for how many seconds.
+#: Tables of which something is remembered.
 _REMEMBERED = 1024
-_REMEMBER_SECONDS = 60.0
+#: Seconds for which a table that native refused is not tried again.
+_REFUSED_FOR = 60.0
+#: Seconds. After a native commit Spark reads the table's state anew, and its next commit takes
+#: 3 to 5 times as long; so a table that needs Spark twice within this stays with it as long.
+_ALTERNATING = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,28 +69,30 @@ class Router:
         self._native = native
         self._spark = spark
         self._settings = settings
-        self._refusals = _Refusals()
+        self._prefers_spark = _Memory()
+        self._needed_spark = _Memory()
 
     def choose(self, group: CommitGroup) -> Choice:
         """Choose the engine for a group.
 
         The request's own wish decides, then the worker's setting; otherwise native, unless
-        it refused the table lately or the work touches more than ``native_max_bytes``.
+        it refused the table lately, other requests keep Spark busy with the table, or the work
+        touches more than ``native_max_bytes``.
 
         Raises:
             EngineRefused: What the request or the worker insists on is not to be had here.
         """
         wish = group.first.engine
         if wish == "spark":
-            return self._on_spark("the request asks for it")
+            return self._spark_needed(group, "the request asks for it")
         if self._native is None:
             if wish == "native":
                 raise EngineRefused("this worker runs with engine=spark; leave out engine=")
             return self._on_spark("the worker runs with engine=spark")
         insisted = wish == "native" or self._settings.engine == "native"
-        refusal = self._refusals.get(group.table)
-        if refusal is not None and not insisted:
-            return self._on_spark(refusal)
+        preference = self._prefers_spark.recall(group.table)
+        if preference is not None and not insisted:
+            return self._on_spark(preference)
         touched, limit = self._touched_bytes(group), self._settings.native_max_bytes
         if touched > limit:
             reason = f"it touches {touched} bytes, more than native_max_bytes={limit}"
@@ -96,7 +102,7 @@ class Router:
                     table=group.table,
                     details={"touched_bytes": touched, "native_max_bytes": limit},
                 )
-            return self._on_spark(reason)
+            return self._spark_needed(group, reason)
         return Choice(engine=self._native, reason="asked for" if insisted else "small enough")
 
     def apply(self, group: CommitGroup) -> Performed:
@@ -121,10 +127,19 @@ class Router:
                 "leave out engine= or run a worker with engine=auto",
                 table=group.table,
             ) from refusal
-        if refusal.of_table:
-            self._refusals.add(group.table, refusal.reason)
         logger.info("table %s: Spark takes over: %s", group.table, refusal.reason)
-        return self._on_spark(refusal.reason)
+        if refusal.of_table:
+            self._prefers_spark.remember(group.table, refusal.reason, _REFUSED_FOR)
+            return self._on_spark(refusal.reason)
+        return self._spark_needed(group, refusal.reason)
+
+    def _spark_needed(self, group: CommitGroup, reason: str) -> Choice:
+        """Choose Spark for a group that cannot do without, and see whether the table stays."""
+        if self._needed_spark.recall(group.table):
+            stays = "other requests on the table need Spark, and taking turns is slow"
+            self._prefers_spark.remember(group.table, stays, _ALTERNATING)
+        self._needed_spark.remember(group.table, reason, _ALTERNATING)
+        return self._on_spark(reason)
 
     def _touched_bytes(self, group: CommitGroup) -> int:
         """Estimate what native would hold in memory: the frames, and the table if it is read."""
@@ -162,10 +177,13 @@ class Router:
 
     def read(self, query: Read, destination: Path) -> tuple[int, int, EngineName]:
         """Perform a read, as ``Engine.read``; return version, rows and the engine's name."""
+        engine: Engine
         if query.engine == "spark":
             engine = self._on_spark("the request asks for it").engine
             return (*engine.read(query, destination), engine.name)
-        (version, rows), name = self._first_that_can(lambda engine: engine.read(query, destination))
+        (version, rows), name = self._first_that_can(
+            lambda engine: engine.read(query, destination), insisted=query.engine == "native"
+        )
         return version, rows, name
 
     def history(self, table: str, limit: int) -> tuple[pa.Table, EngineName]:
@@ -176,35 +194,37 @@ class Router:
         """Describe a table, as ``Engine.detail``, and name the engine."""
         return self._first_that_can(lambda engine: engine.detail(table))
 
-    def _first_that_can(self, ask: Callable[[Engine], _T]) -> tuple[_T, EngineName]:
-        if self._native is not None:
-            try:
-                return ask(self._native), self._native.name
-            except NotNative as refusal:
-                engine = self._on_spark(refusal.reason).engine
-        else:
+    def _first_that_can(
+        self, ask: Callable[[Engine], _T], *, insisted: bool = False
+    ) -> tuple[_T, EngineName]:
+        engine: Engine
+        if self._native is None:
             engine = self._on_spark("the worker runs with engine=spark").engine
+            return ask(engine), engine.name
+        try:
+            return ask(self._native), self._native.name
+        except NotNative as refusal:
+            if insisted or self._settings.engine == "native":
+                raise EngineRefused(f"native cannot do this: {refusal.reason}") from refusal
+            engine = self._on_spark(refusal.reason).engine
         return ask(engine), engine.name
 
 
-class _Refusals:
-    """Tables that native refused lately, so that it need not try for each request.
-
-    Not for ever: a table may be replaced by one that native can write.
-    """
+class _Memory:
+    """What was lately learnt of tables. Forgotten in time: a table may be replaced."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
-    def add(self, table: str, reason: str) -> None:
+    def remember(self, table: str, reason: str, seconds: float) -> None:
         with self._lock:
-            self._known[table] = (time.monotonic() + _REMEMBER_SECONDS, reason)
+            self._known[table] = (time.monotonic() + seconds, reason)
             self._known.move_to_end(table)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
 
-    def get(self, table: str) -> str | None:
+    def recall(self, table: str) -> str | None:
         with self._lock:
             until, reason = self._known.get(table, (0.0, None))
             return reason if time.monotonic() < until else None

@@ -48,22 +48,30 @@ class Sweeper:
         self._settings = settings
         self._ring = ring
         self._cleaned = 0.0
-        self._closing = threading.Event()
+        self._closing = self._hurried = False
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deltaq-sweeper", daemon=True)
 
     def start(self) -> None:
         """Begin to sweep, at once and then every ``sweep_interval`` seconds."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Sweep now: something that tables waited for has come."""
+        self._hurried = True
+        self._woken.set()
+
     def close(self) -> None:
         """End the thread."""
-        self._closing.set()
+        self._closing = True
+        self._woken.set()
         self._thread.join()
 
     def _run(self) -> None:
         while True:
             try:
-                if self._is_its_turn():
+                hurried, self._hurried = self._hurried, False
+                if hurried or self._is_its_turn():
                     self.sweep()
                 if time.monotonic() - self._cleaned >= _CLEAN_INTERVAL:
                     self._cleaned = time.monotonic()
@@ -73,7 +81,9 @@ class Sweeper:
             except Exception:
                 # Whatever it was, forgotten tables must be found the next time.
                 logger.exception("sweep put off")
-            if self._closing.wait(self._settings.sweep_interval):
+            self._woken.wait(self._settings.sweep_interval)
+            self._woken.clear()
+            if self._closing:
                 return
 
     def _is_its_turn(self) -> bool:

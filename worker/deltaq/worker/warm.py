@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,10 +75,15 @@ class WarmSpark:
     """Starts one SparkSession, warms it with real commits, and starts another if it dies.
 
     pyspark allows one per process. Every method may be called by any thread.
+
+    Args:
+        settings: Master, memory and further configuration of Spark.
+        on_ready: Called, by a thread of its own, each time a session has become warm.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, on_ready: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
+        self._on_ready = on_ready
         self._changed = threading.Condition(threading.RLock())
         self._state = WarmState.STOPPED
         self._error: DeltaqError | None = None
@@ -196,6 +202,7 @@ class WarmSpark:
                 self._session = session
                 self._move(WarmState.READY)
                 _log.info("Spark is warm after %.1f s", time.monotonic() - began)
+                self._on_ready()
 
     def _start_session(self, abort: threading.Event) -> SparkSession:
         java = find_java()

@@ -39,7 +39,7 @@ from deltaq.worker.warm import WarmSpark, WarmState
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: Seconds that work waits for Spark to be warm; a start takes 10 to 20.
+#: Seconds that a query waits for Spark to be warm; a start takes 10 to 20.
 _READY_WITHIN = 60.0
 _DELTA = "spark.databricks.delta."
 
@@ -114,7 +114,7 @@ class SparkEngine:
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
         """Write the rows a query asks for as Parquet files into a new folder."""
         path = self._existing(query.table)
-        with self._connected(query.table) as connection:
+        with self._connected(query.table, wait=_READY_WITHIN) as connection:
             version = asked_version(connection.kernel, path, query)
             session = connection.session.newSession()
             reader = session.read.format("delta").option("versionAsOf", version)
@@ -128,7 +128,7 @@ class SparkEngine:
         from delta.tables import DeltaTable
 
         path = self._existing(table)
-        with self._connected(table) as connection:
+        with self._connected(table, wait=_READY_WITHIN) as connection:
             session = connection.session.newSession()
             return DeltaTable.forPath(session, str(path)).history(limit).toArrow()
 
@@ -137,7 +137,7 @@ class SparkEngine:
         from delta.tables import DeltaTable
 
         path = self._existing(table)
-        with self._connected(table) as connection:
+        with self._connected(table, wait=_READY_WITHIN) as connection:
             snapshot = connection.kernel.snapshot(path)
             session = connection.session.newSession()
             told = DeltaTable.forPath(session, str(path)).detail().toArrow().to_pylist()[0]
@@ -162,8 +162,8 @@ class SparkEngine:
         return self._lake.path(table)
 
     @contextmanager
-    def _connected(self, table: str) -> Iterator[_Connection]:
-        session = self._warm.session(_READY_WITHIN)
+    def _connected(self, table: str, *, wait: float = 0.0) -> Iterator[_Connection]:
+        session = self._warm.session(wait)
         try:
             with spark_errors(table):
                 yield self._connect(session)
