@@ -36,3 +36,16 @@ def test_the_quickstart_appends_merges_and_reads(tmp_path: Path) -> None:
     assert ended.stdout == EXPECTED, ended.stderr
     assert ended.returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_java_the_quickstart_says_what_to_install_instead_of_waiting() -> None:
+    ended = subprocess.run(
+        [sys.executable, QUICKSTART],
+        env=environment(JAVA_HOME="/nowhere"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert "Spark needs Java 17 or 21: install one" in ended.stderr

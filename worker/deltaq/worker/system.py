@@ -22,6 +22,7 @@ from deltaq.client import Client
 from deltaq.tasks.broker import make_celery
 from deltaq.tasks.errors import EngineUnavailable
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.worker.java import find_java
 from deltaq.worker.processes import Spawner
 from deltaq.worker.redis_server import RedisServer
 
@@ -69,7 +70,13 @@ class System:
 
         Args:
             module: What to run in place of the ordinary entry.
+
+        Raises:
+            ConfigurationError: It needs Java and there is none that fits; said here, because
+                nobody reads the log of a worker that never came.
         """
+        if self.settings.spark == "on":
+            find_java()
         with contextlib.ExitStack() as stack:
             output = self._output
             if output is None:
@@ -144,7 +151,7 @@ def embedded(
         settings: Further settings, such as ``lease_ttl=2.0``.
 
     Raises:
-        ConfigurationError: A setting is wrong, or there is no redis-server.
+        ConfigurationError: A setting is wrong, or redis-server or Java is missing.
     """
     root = Path(lake).expanduser().absolute()
     root.mkdir(parents=True, exist_ok=True)
