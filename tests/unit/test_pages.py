@@ -1,0 +1,96 @@
+"""What the pages say of names, settings and errors is what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from deltaq.tasks.errors import (
+    ConfigurationError,
+    OutcomeError,
+    RequestError,
+    TransientError,
+    error_classes,
+)
+from deltaq.worker import warm
+from tests.support.pages import PAGES, ROOT, TEXTS, between, blocks, rows, settings_table
+
+OPERATIONS = ROOT / "docs" / "operations.md"
+_LINK = re.compile(r"\[[^]]+\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_TEST = re.compile(r"`(test_\w+)`")
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    assert between(OPERATIONS, "settings") == settings_table()
+
+
+def test_the_catalogue_of_errors_has_each_error_as_it_is() -> None:
+    told = [row[:3] for row in rows(between(OPERATIONS, "errors"))]
+
+    assert sorted(told) == sorted(
+        [f"`{kind.__name__}`", f"`{kind.code}`", "yes" if kind.retryable else "no"]
+        for kind in error_classes()
+    )
+
+
+def test_the_readme_has_each_error_under_its_kind() -> None:
+    section = (ROOT / "README.md").read_text().partition("## Errors")[2].partition("\n## ")[0]
+    told = {row[0]: re.findall(r"`(\w+)`", row[2]) for row in rows(section)}
+
+    kinds = (ConfigurationError, RequestError, TransientError, OutcomeError)
+    for kind in kinds:
+        children = [child.__name__ for child in error_classes(kind)[1:]]
+        assert sorted(told.pop(f"`{kind.__name__}`")) == sorted(children)
+    assert told == {}
+
+
+def test_each_setting_of_spark_has_its_value_and_a_reason() -> None:
+    table = (ROOT / "docs" / "spark.md").read_text().partition("Taken from settings")[0]
+    told = {row[0].strip("`"): row[1].strip("`") for row in rows(table[table.index("| setting") :])}
+    reasons = [row[2] for row in rows(table[table.index("| setting") :])]
+
+    assert told == warm._CONF
+    assert all(reasons)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in _LINK.findall(page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in {_anchor(h) for h in _HEADING.findall(file.read_text())}, anchor
+
+
+def test_tests_that_pages_name_are_there() -> None:
+    sources = (ROOT / "tests").rglob("test_*.py")
+    there = set(
+        re.findall(r"^def (test_\w+)", "".join(f.read_text() for f in sources), re.MULTILINE)
+    )
+
+    named = {name: page.name for page in TEXTS for name in _TEST.findall(page.read_text())}
+
+    assert {name: page for name, page in named.items() if name not in there} == {}
+
+
+def test_the_program_in_the_readme_is_the_quickstart() -> None:
+    program = (ROOT / "examples" / "quickstart.py").read_text()
+    shown = next(block for block in blocks(ROOT / "README.md") if block.language == "python")
+
+    assert program.partition('"""\n\n')[2] == shown.text
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    linked = {t for t, _ in _LINK.findall((ROOT / "README.md").read_text())}
+
+    assert {str(p.relative_to(ROOT)) for p in PAGES if p.name != "README.md"} <= linked
+
+
+def _anchor(heading: str) -> str:
+    """Make the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
