@@ -94,7 +94,9 @@ def fitted_batches(paths: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Reco
     """
     for path in paths:
         with open_staged(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=schema.names):
+            # Waking threads costs more than it saves on a small file.
+            threads = file.metadata.num_rows > _BATCH_ROWS
+            for batch in file.iter_batches(_BATCH_ROWS, columns=schema.names, use_threads=threads):
                 yield _fit_batch(batch, schema)
 
 

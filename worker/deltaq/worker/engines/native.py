@@ -27,7 +27,7 @@ from deltaq.worker.lake import Lake
 logger = logging.getLogger(__name__)
 
 #: Commits after which a checkpoint is written even though nobody asked for one.
-_CHECKPOINT_AT_LATEST = 200
+_CHECKPOINT_AT_LATEST = 100
 
 
 class NativeEngine:
