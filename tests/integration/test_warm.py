@@ -36,7 +36,7 @@ print(pid, time.monotonic() - began, warm.state)
 def test_a_warm_spark_is_ready_and_has_its_settings(
     warm_spark: WarmSpark, spark_settings: Settings
 ) -> None:
-    session = warm_spark.session(timeout=60)
+    session = warm_spark.session(timeout=240)
 
     assert warm_spark.state is WarmState.READY
     assert session.conf.get("spark.sql.session.timeZone") == "UTC"
@@ -47,14 +47,14 @@ def test_a_warm_spark_is_ready_and_has_its_settings(
 
 
 def test_spark_leaves_nothing_in_the_working_directory(warm_spark: WarmSpark) -> None:
-    warm_spark.session(timeout=60)
+    warm_spark.session(timeout=240)
 
     litter = ("spark-warehouse", "metastore_db", "derby.log", "artifacts")
     assert [name for name in litter if Path(name).exists()] == []
 
 
 def test_a_killed_jvm_is_noticed_and_replaced(warm_spark: WarmSpark) -> None:
-    warm_spark.session(timeout=60)
+    warm_spark.session(timeout=240)
     killed = warm_spark.jvm_pid
     assert killed is not None
 
