@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks.readme import LATEST, numbers
 
 from deltaq.tasks.errors import (
     ConfigurationError,
@@ -83,6 +84,10 @@ def test_the_program_in_the_readme_is_the_quickstart() -> None:
     shown = next(block for block in blocks(ROOT / "README.md") if block.language == "python")
 
     assert program.partition('"""\n\n')[2] == shown.text
+
+
+def test_the_numbers_in_the_readme_are_those_last_measured() -> None:
+    assert between(ROOT / "README.md", "numbers") == numbers(LATEST)
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
