@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -135,6 +136,8 @@ class Worker:
         self.sweeper.hurry()
 
     def _ready(self, **_: Any) -> None:
+        # Ctrl-C is an ordinary stop here; Celery would exit with 1.
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
         self.sweeper.start()
         logger.info("%s serves %s", self.name, ", ".join(self.settings.queues))
 

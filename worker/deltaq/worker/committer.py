@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from deltaq.tasks.errors import (
@@ -19,10 +19,11 @@ from deltaq.tasks.errors import (
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
+from deltaq.worker.durable import sync_commit
 from deltaq.worker.groups import CommitGroup, Waiting, plan_group
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
-from deltaq.worker.ledger import app_id, find_committed
+from deltaq.worker.ledger import Committed, app_id, find_committed
 from deltaq.worker.outcomes import Settlement, committed, read_back
 from deltaq.worker.router import Router
 
@@ -161,6 +162,7 @@ class Committer:
         turn.ledgers[group.lane] = group.sequence
         outcomes = committed(group, performed, began=began, attempt=attempt)
         self._settlement.acknowledge(turn.lease, group, outcomes)
+        self._router.tidy(group.table, performed)
 
     def _acknowledge_committed(
         self, turn: _Turn, lane: Lane, done: Sequence[Waiting], last: int
@@ -174,6 +176,14 @@ class Committer:
             logger.warning("table %s: %d requests got new sequences above %d", table, moved, last)
             return
         group = CommitGroup(table=table, lane=lane, app_id=ledger, members=tuple(done))
+        self._acknowledge_found(turn, group, found)
+
+    def _acknowledge_found(
+        self, turn: _Turn, group: CommitGroup, found: Mapping[str, Committed]
+    ) -> None:
+        # Whoever committed them may have died, machine and all, before the commit was synced.
+        for version in {place.version for place in found.values()}:
+            sync_commit(self._lake.path(group.table), version)
         self._settlement.acknowledge(turn.lease, group, read_back(group, found))
 
     def _give_up(self, turn: _Turn, lane: Lane, head: Waiting, exc: RequestError) -> None:
@@ -182,7 +192,7 @@ class Committer:
         group = CommitGroup(table=table, lane=lane, app_id=ledger, members=(head,))
         found = find_committed(self._lake.path(table), ledger, [head.request.request_id])
         if found:
-            self._settlement.acknowledge(turn.lease, group, read_back(group, found))
+            self._acknowledge_found(turn, group, found)
         else:
             self._settlement.fail(turn.lease, group, exc, attempt=1)
 

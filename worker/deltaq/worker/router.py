@@ -117,6 +117,7 @@ class Router:
             commit = choice.engine.apply(group)
         except NotNative as refusal:
             choice = self._after_refusal(group, refusal)
+            logger.info("table %s: Spark takes over: %s", group.table, refusal.reason)
             commit = choice.engine.apply(group)
         return Performed(commit=commit, engine=choice.engine.name, reason=choice.reason)
 
@@ -127,7 +128,6 @@ class Router:
                 "leave out engine= or run a worker with engine=auto",
                 table=group.table,
             ) from refusal
-        logger.info("table %s: Spark takes over: %s", group.table, refusal.reason)
         if refusal.of_table:
             self._prefers_spark.remember(group.table, refusal.reason, _REFUSED_FOR)
             return self._on_spark(refusal.reason)
@@ -154,9 +154,14 @@ class Router:
         if self._spark is None:
             raise EngineRefused(
                 f"this needs Spark ({reason}), and the worker runs with spark=off; "
-                "submit it to a worker with spark=on"
+                "set spark=on for all workers of this Redis"
             )
         return Choice(engine=self._spark, reason=reason)
+
+    def tidy(self, table: str, performed: Performed) -> None:
+        """Keep the next commits quick, once the callers of this one have been told."""
+        if self._native is not None and performed.engine == self._native.name:
+            self._native.tidy(table)
 
     def interrupt(self, group: CommitGroup) -> None:
         """End the Spark jobs of a group, if any; native work ends by itself in no time.

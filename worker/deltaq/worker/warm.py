@@ -61,6 +61,9 @@ _CONF = {
 #: Lists to which a user's value is added; without ours there is no Delta.
 _JOINED = ("spark.jars", "spark.sql.extensions")
 
+#: Seconds after which a start that failed is tried again by whoever needs Spark.
+_TRY_AGAIN = 30.0
+
 
 class WarmState(StrEnum):
     """Where a WarmSpark stands."""
@@ -87,6 +90,7 @@ class WarmSpark:
         self._changed = threading.Condition(threading.RLock())
         self._state = WarmState.STOPPED
         self._error: DeltaqError | None = None
+        self._failed_at = 0.0
         self._died = False
         self._abort = threading.Event()
         self._thread: threading.Thread | None = None
@@ -177,10 +181,11 @@ class WarmSpark:
 
     def _revive(self) -> None:
         self._notice_death()
-        if self._died:
-            died = self._error
+        due = self._state is WarmState.FAILED and time.monotonic() > self._failed_at + _TRY_AGAIN
+        if self._died or due:
+            error = self._error
             self.start()
-            raise EngineUnavailable(f"{died}; another one is being started") from died
+            raise EngineUnavailable(f"{error}; another one is being started") from error
 
     def _notice_death(self) -> None:
         if self._state is WarmState.READY and self._jvm and not self._jvm.alive:
@@ -229,6 +234,7 @@ class WarmSpark:
             return self._folder
 
     def _fail(self, error: DeltaqError) -> None:
+        self._failed_at = time.monotonic()
         _log.error("%s", error)
         self._error = error
         self._move(WarmState.FAILED)

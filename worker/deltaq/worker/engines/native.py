@@ -17,7 +17,7 @@ from deltaq.tasks.request import EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.durable import sync_commit
 from deltaq.worker.engines import Commit, NotNative, native_maintenance, native_reads
-from deltaq.worker.engines.handles import Handle, Handles
+from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.native_limits import check_writable
@@ -26,8 +26,8 @@ from deltaq.worker.lake import Lake
 
 logger = logging.getLogger(__name__)
 
-#: Commits after which a checkpoint is written even though nobody asked for one.
-_CHECKPOINT_AT_LATEST = 100
+#: Commits; a log with more of them since its checkpoint is slower to open.
+_CHECKPOINT_EVERY = 50
 
 
 class NativeEngine:
@@ -68,8 +68,6 @@ class NativeEngine:
             counts = Change(group, handle, self._staging).perform()
             version = handle.advanced(group.app_id, group.sequence)
             sync_commit(handle.path, version)
-            if handle.table and handle.commits_since_checkpoint() >= _CHECKPOINT_AT_LATEST:
-                _try_checkpoint(handle)
         return Commit(version=version, counts=counts)
 
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
@@ -115,13 +113,23 @@ class NativeEngine:
         with self._writable(table) as found:
             return native_maintenance.restore(found, version=version, timestamp=timestamp)
 
+    def tidy(self, table: str) -> None:
+        """Write a checkpoint if it is time, 40 to 70 ms; best while nobody waits."""
+        try:
+            with self._handles.use(table) as handle:
+                if handle.table and handle.commits_since_checkpoint() >= _CHECKPOINT_EVERY:
+                    handle.checkpoint()
+        except (DeltaqError, NotNative) as exc:
+            # Nothing depends on it; a log without a checkpoint is only slower to read.
+            logger.warning("table %s: no checkpoint: %s", table, exc)
+
     def commits_since_checkpoint(self, table: str) -> int:
         """Count the commits that whoever opens the table must read one by one."""
         with self._handles.use(table) as handle:
             return handle.commits_since_checkpoint()
 
     def checkpoint(self, table: str) -> None:
-        """Write a checkpoint, 40 to 70 ms; best between two commits, about every 50.
+        """Write a checkpoint of a table's newest version.
 
         Raises:
             TableNotFound: There is no such table.
@@ -140,12 +148,3 @@ class NativeEngine:
             for version in range(before + 1, found.version() + 1):
                 sync_commit(handle.path, version)
             handle.forget()
-
-
-def _try_checkpoint(handle: Handle) -> None:
-    try:
-        with native_errors(handle.name):
-            handle.checkpoint()
-    except (DeltaqError, NotNative) as exc:
-        # The commit is done; a log without a checkpoint is only slower to read.
-        logger.warning("table %s: no checkpoint: %s", handle.name, exc)
