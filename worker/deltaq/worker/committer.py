@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 
 from deltaq.tasks.errors import (
     EngineUnavailable,
@@ -170,19 +171,20 @@ class Committer:
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         ids = [w.request.request_id for w in done]
         found = find_committed(self._lake.path(table), ledger, ids)
-        if len(found) < len(ids):
-            # Redis gave these sequences out twice: it came back without its last writes.
-            moved = self._inbox.resequence(table, lane, above=last, token=turn.lease.token)
-            logger.warning("table %s: %d requests got new sequences above %d", table, moved, last)
+        members = tuple(takewhile(lambda w: w.request.request_id in found, done))
+        if members:
+            group = CommitGroup(table=table, lane=lane, app_id=ledger, members=members)
+            self._acknowledge_found(turn, group, found)
             return
-        group = CommitGroup(table=table, lane=lane, app_id=ledger, members=tuple(done))
-        self._acknowledge_found(turn, group, found)
+        # Redis gave these sequences out twice: it came back without its last writes.
+        moved = self._inbox.resequence(table, lane, above=last, token=turn.lease.token)
+        logger.warning("table %s: %d requests got new sequences above %d", table, moved, last)
 
     def _acknowledge_found(
         self, turn: _Turn, group: CommitGroup, found: Mapping[str, Committed]
     ) -> None:
         # Whoever committed them may have died, machine and all, before the commit was synced.
-        for version in {place.version for place in found.values()}:
+        for version in {found[r.request_id].version for r in group.requests}:
             sync_commit(self._lake.path(group.table), version)
         self._settlement.acknowledge(turn.lease, group, read_back(group, found))
 

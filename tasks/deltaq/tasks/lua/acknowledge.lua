@@ -13,7 +13,7 @@ local token, lane, last, bytes, keep = unpack(ARGV, 1, 5)
 if redis.call('HGET', lease, 'token') ~= token then return 0 end
 
 local removed = redis.call('XTRIM', inbox, 'MINID', (last + 1) .. '-0')
-if removed > 0 then redis.call('HINCRBY', seq, 'bytes:' .. lane, -bytes) end
+if removed > 0 then redis.call('HINCRBY', seq, 'bytes:' .. lane, 0 - bytes) end
 local arg = 6
 for i = 4, #KEYS do
   redis.call('HSET', KEYS[i], 'state', ARGV[arg], 'outcome', ARGV[arg + 1])

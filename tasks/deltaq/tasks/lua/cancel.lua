@@ -19,7 +19,7 @@ if tonumber(redis.call('HGET', seq, 'claimed:' .. lane) or 0) >= tonumber(sequen
 end
 for i = 6, #ARGV do
   if ARGV[i] == lane and redis.call('XDEL', KEYS[i - 3], sequence .. '-0') == 1 then
-    redis.call('HINCRBY', seq, 'bytes:' .. lane, -size)
+    redis.call('HINCRBY', seq, 'bytes:' .. lane, 0 - size)
   end
 end
 redis.call('HSET', request, 'state', 'cancelled', 'outcome', outcome)

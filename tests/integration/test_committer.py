@@ -1,0 +1,246 @@
+"""One wake-up on a real Redis and real tables, without a worker process around it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from deltaq.client import Client, InvalidRequest, State
+from deltaq.tasks import keys
+from deltaq.tasks.connection import connect
+from deltaq.tasks.errors import EngineUnavailable, StorageUnavailable
+from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.request import Lane, encode_request
+from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker.committer import Committer
+from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.groups import CommitGroup
+from deltaq.worker.lake import Lake
+from deltaq.worker.lease import Leases
+from deltaq.worker.outcomes import Settlement
+from deltaq.worker.router import Performed, Router
+from tests.support.log import committed_requests, ledgers
+from tests.support.requests import make_append
+
+ROWS = pa.table({"n": [1]})
+
+
+class BrokenRouter(Router):
+    """A real router that fails as told before it goes on."""
+
+    def __init__(self, failures: list[Exception], **arguments: object) -> None:
+        super().__init__(**arguments)  # type: ignore[arg-type]
+        self.failures = failures
+        self.applied: list[CommitGroup] = []
+
+    def apply(self, group: CommitGroup) -> Performed:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.applied.append(group)
+        return super().apply(group)
+
+
+class Bench:
+    """A committer and what it works on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.redis = connect(settings)
+        self.settings = settings
+        self.inbox = Inbox(self.redis, settings)
+        self.leases = Leases(self.redis, settings, holder="test")
+        self.staging = StagingArea(settings.staging_root)
+        self.failures: list[Exception] = []
+        self.rung: list[tuple[str, Lane]] = []
+        self.stopping = threading.Event()
+        lake = Lake(settings.lake)
+        self.router = BrokenRouter(
+            self.failures, native=NativeEngine(lake, self.staging), spark=None, settings=settings
+        )
+        self.committer = Committer(
+            inbox=self.inbox,
+            leases=self.leases,
+            router=self.router,
+            lake=lake,
+            settlement=Settlement(self.inbox, self.staging),
+            settings=settings,
+            lanes=LANES,
+            ring=lambda table, lane: self.rung.append((table, lane)),
+            stopping=self.stopping,
+        )
+
+    def close(self) -> None:
+        self.leases.close()
+        self.redis.close()
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    bench = Bench(settings)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+def test_what_waits_is_committed_in_one_group_and_nothing_is_left(
+    bench: Bench, client: Client
+) -> None:
+    futures = [client.append("t", ROWS) for _ in range(10)]
+
+    bench.committer.drain("t")
+
+    assert [f.result(5).version for f in futures] == [0] * 10
+    assert ledgers(bench.settings.lake / "t")[0][2] == 10
+    assert bench.redis.exists(keys.lease("t"), keys.wake("t"), keys.TABLES) == 0
+    assert not list(bench.staging.root.glob("requests/*/*"))
+
+
+def test_a_commit_whose_acknowledgement_was_lost_is_read_back_and_not_repeated(
+    bench: Bench, client: Client
+) -> None:
+    futures = [client.append("t", ROWS) for _ in range(3)]
+
+    def die_before_acknowledging(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    settlement = bench.committer._settlement
+    settlement.acknowledge, kept = die_before_acknowledging, settlement.acknowledge  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        bench.committer.drain("t")
+    settlement.acknowledge = kept  # type: ignore[method-assign]
+    bench.redis.delete(keys.lease("t"))
+
+    bench.committer.drain("t")
+
+    assert [f.result(5).version for f in futures] == [0] * 3
+    assert len(committed_requests(bench.settings.lake / "t")) == 3
+
+
+def test_sequences_given_out_twice_are_not_taken_for_committed(
+    bench: Bench, client: Client
+) -> None:
+    for _ in range(3):
+        client.append("t", ROWS)
+    bench.committer.drain("t")
+    # Redis comes back as it was before those three: same epoch, older counter.
+    bench.redis.hset(keys.seq("t"), mapping={"live": 0, "claimed:live": 0})
+    bench.redis.delete(keys.inbox("t", Lane.LIVE))
+
+    futures = [client.append("t", pa.table({"n": [n]})) for n in (10, 11)]
+    bench.committer.drain("t")
+
+    assert [f.result(5).sequence for f in futures] == [4, 5]
+    assert len(committed_requests(bench.settings.lake / "t")) == 5
+
+
+def test_a_request_cancelled_between_reading_and_claiming_is_not_applied(
+    bench: Bench, client: Client
+) -> None:
+    first, second = client.append("t", ROWS), client.append("t", ROWS)
+    claim = bench.inbox.claim
+
+    def cancel_then_claim(*args: object, **options: object) -> int:
+        bench.inbox.claim = claim  # type: ignore[method-assign]
+        assert first.cancel()
+        return claim(*args, **options)  # type: ignore[arg-type]
+
+    bench.inbox.claim = cancel_then_claim  # type: ignore[method-assign]
+    bench.committer.drain("t")
+
+    assert second.result(5).state is State.COMMITTED
+    committed = committed_requests(bench.settings.lake / "t")
+    assert [r[2] for r in committed] == [second.request_id]
+
+
+def test_a_retryable_failure_keeps_order_and_is_tried_again(bench: Bench, client: Client) -> None:
+    futures = [client.append("t", pa.table({"n": [n]})) for n in range(3)]
+    bench.failures += [StorageUnavailable("full"), StorageUnavailable("still full")]
+
+    bench.committer.drain("t")
+
+    assert [f.result(5).sequence for f in futures] == [1, 2, 3]
+    assert futures[0].result().attempt == 3
+
+
+def test_a_table_that_waits_for_spark_gives_its_slot_back(bench: Bench, client: Client) -> None:
+    future = client.append("t", ROWS)
+    bench.failures.append(EngineUnavailable("warming"))
+
+    bench.committer.drain("t")
+
+    assert not future.done()
+    assert bench.redis.exists(keys.lease("t")) == 0
+    assert bench.inbox.forgotten() == [("t", Lane.LIVE)]
+    bench.committer.drain("t")
+    assert future.result(5).state is State.COMMITTED
+
+
+def test_a_stop_between_two_groups_hands_the_rest_back(bench: Bench, client: Client) -> None:
+    client.append("t", ROWS)
+    bench.stopping.set()
+
+    bench.committer.drain("t")
+
+    assert bench.rung == [("t", Lane.LIVE)]
+    assert bench.redis.exists(keys.lease("t")) == 0
+
+
+def test_live_goes_before_bulk_and_bulk_does_not_starve(bench: Bench, client: Client) -> None:
+    bulk = [client.overwrite("t", ROWS, lane="bulk") for _ in range(2)]
+    live = [client.overwrite("t", ROWS) for _ in range(12)]
+
+    bench.committer.drain("t")
+
+    order = [(g.lane, g.sequence) for g in bench.router.applied]
+    assert order[0] == (Lane.LIVE, 1)
+    assert order.index((Lane.BULK, 1)) < order.index((Lane.LIVE, 12))
+    assert all(f.result(5).state is State.COMMITTED for f in live + bulk)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"not json",
+        b"{}",
+        encode_request(make_append("other")),
+        encode_request(make_append("t", lane=Lane.BULK)),
+        encode_request(make_append("t")).replace(b'"v":1', b'"v":99'),
+        encode_request(make_append("t")).replace(b'"table":"t"', b'"table":"../t"'),
+    ],
+)
+def test_an_entry_that_is_no_request_of_the_table_is_refused_and_the_rest_goes_on(
+    bench: Bench, client: Client, wire: bytes
+) -> None:
+    first = client.append("t", ROWS)
+    bench.redis.xadd(keys.inbox("t", Lane.LIVE), {"r": wire}, id="2-0")
+    bench.redis.hset(keys.seq("t"), "live", 2)
+    last = client.append("t", ROWS)
+
+    bench.committer.drain("t")
+
+    assert [f.result(5).sequence for f in (first, last)] == [1, 3]
+
+
+def test_a_request_from_a_newer_client_is_answered_with_what_to_do(
+    bench: Bench, settings: Settings
+) -> None:
+    request = make_append("t")
+    wire = encode_request(request).replace(b'"v":1', b'"v":99')
+    bench.redis.xadd(keys.inbox("t", Lane.LIVE), {"r": wire}, id="1-0")
+
+    bench.committer.drain("t")
+
+    (outcome,) = bench.inbox.outcomes([("t", request.request_id)])
+    assert outcome is not None
+    assert not isinstance(outcome, State)
+    error = outcome.as_error()
+    assert isinstance(error, InvalidRequest)
+    assert "upgrade the workers" in error.message
