@@ -24,7 +24,9 @@ def _same_keys(client: Client, table: str, engine: EngineName) -> Any:
     return client.merge(table, rows, keys=["id"], engine=engine)
 
 
-REFUSED_BY_THE_WORKER: list[tuple[str, type[dq.DeltaqError], Callable[[Client, str, EngineName], Any]]] = [
+REFUSED_BY_THE_WORKER: list[
+    tuple[str, type[dq.DeltaqError], Callable[[Client, str, EngineName], Any]]
+] = [
     ("duplicate merge keys", dq.DuplicateKeys, _same_keys),
     (
         "an extra column",
