@@ -18,13 +18,27 @@ def actions(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def committed_requests(table: Path) -> list[tuple[str, int, str]]:
     """List (ledger, sequence, request id) of all requests in the order of their commits."""
-    found = []
-    for _, action in actions(table):
+    return [
+        (note["deltaq"], sequence, request_id)
+        for _, note in _notes(table)
+        for sequence, request_id in note["requests"]
+    ]
+
+
+def committed_versions(table: Path) -> list[tuple[str, int]]:
+    """List (request id, version) of all requests in the order of their commits."""
+    return [
+        (request_id, version)
+        for version, note in _notes(table)
+        for _, request_id in note["requests"]
+    ]
+
+
+def _notes(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for version, action in actions(table):
         written = action.get("commitInfo", {}).get("userMetadata")
         if written and "deltaq" in written:
-            note = json.loads(written)
-            found += [(note["deltaq"], sequence, rid) for sequence, rid in note["requests"]]
-    return found
+            yield version, json.loads(written)
 
 
 def ledgers(table: Path) -> list[tuple[int, str, int]]:

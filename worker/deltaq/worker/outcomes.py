@@ -12,7 +12,6 @@ from deltaq.tasks.errors import (
     DeltaqError,
     ErrorInfo,
     RequestError,
-    StagedDataMissing,
     StorageUnavailable,
     info_from_error,
 )
@@ -126,10 +125,23 @@ def rows_of(request: Request) -> int | None:
     return None if isinstance(request, Delete) else request.rows
 
 
+def bury(staging: StagingArea, outcome: Outcome) -> None:
+    """Make a dead letter of the staged file of a request that failed, if it is there.
+
+    Raises:
+        StorageUnavailable: The file cannot be moved now; doing it again is safe.
+    """
+    staged = staging.request_path(outcome.table, outcome.request_id)
+    if staged.exists():
+        grave = staging.dead_path(outcome.table, outcome.request_id)
+        staging.bury(staged, grave, msgspec.json.encode(outcome.error))
+
+
 class Settlement:
     """Writes outcomes under a lease, then removes or buries the staged files.
 
-    In this order: a staged file is the last copy of its request until the outcome is known.
+    In this order: a staged file is the last copy of its request until the outcome is known, and
+    whose outcome counts is decided by the lease, not by who comes to the file first.
     """
 
     def __init__(self, inbox: Inbox, staging: StagingArea) -> None:
@@ -156,25 +168,17 @@ class Settlement:
         """Tell the caller of a group of one that it failed; its file becomes a dead letter.
 
         Raises:
-            LeaseLost: Somebody else will.
-            StorageUnavailable: The file cannot be moved now; nothing else was done.
+            LeaseLost: Somebody else will, or has committed it; the file is left alone.
         """
         (member,) = group.members
         request = member.request
-        info = info_from_error(error)
-        staged = self._staging.request_path(request.table, request.request_id)
-        grave = self._staging.dead_path(request.table, request.request_id)
-        if isinstance(error, StagedDataMissing) and grave.with_suffix(".json").exists():
-            # Buried by a worker that died before it could tell: say what it would have said.
-            info = msgspec.json.decode(grave.with_suffix(".json").read_bytes(), type=ErrorInfo)
-        self._staging.bury(staged, grave, msgspec.json.encode(info))
-        outcome = failed(request, member.sequence, info, attempt)
+        outcome = failed(request, member.sequence, info_from_error(error), attempt)
         logger.warning(
             "table %s: %s %s failed: %s",
             request.table,
             outcome.operation,
             request.request_id,
-            info.message,
+            error.message,
         )
         self._inbox.acknowledge(
             group.table,
@@ -183,6 +187,11 @@ class Settlement:
             upto=member.sequence,
             token=lease.token,
         )
+        try:
+            bury(self._staging, outcome)
+        except StorageUnavailable as exc:
+            # The request is settled; the sweeper moves the file later.
+            logger.warning("%s", exc)
 
     def readable(self, lease: Lease, lane: Lane, entries: Iterable[Entry]) -> list[Waiting]:
         """Read entries up to the first that is no request of this table; refuse that if first.

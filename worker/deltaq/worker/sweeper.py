@@ -19,6 +19,7 @@ from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker.outcomes import bury
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +104,14 @@ class Sweeper:
         return len(forgotten)
 
     def clean(self, *, older_than: float) -> int:
-        """Remove old results of reads, and staged files of requests long committed.
+        """Remove old results of reads, and staged files of requests long settled.
 
-        Such a file is left when a worker died between an acknowledgement and the removal. A
-        file whose request is queued, or unknown to Redis, stays: it may be the only copy.
+        Such a file is left when a worker died between an acknowledgement and the removal; that
+        of a request that failed becomes a dead letter. A file whose request is queued, or
+        unknown to Redis, stays: it may be the only copy.
 
         Returns:
-            How many files and folders were removed.
+            How many files and folders were removed or moved.
         """
         removed = 0
         for result in _older(self._staging.root.glob("reads/*"), self._settings.read_ttl):
@@ -122,9 +124,13 @@ class Sweeper:
         while batch := list(islice(files, _BATCH)):
             outcomes = self._inbox.outcomes([(f.parent.name, f.stem) for f in batch])
             for file, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Outcome) and outcome.state is not State.FAILED:
+                if not isinstance(outcome, Outcome):
+                    continue
+                if outcome.state is State.FAILED:
+                    bury(self._staging, outcome)
+                else:
                     self._staging.remove(file)
-                    removed += 1
+                removed += 1
         return removed
 
 

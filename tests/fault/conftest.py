@@ -1,0 +1,41 @@
+"""The runs of the crash-point matrix, each performed once for all its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.fault.evidence import Evidence
+from tests.fault.matrix import RUNS, Run, table_of
+from tests.fault.runs import perform
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show how many cells of the matrix held."""
+    passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
+    held = [(run, sum(f"_in_order[{run.name}-" in cell for cell in passed)) for run in RUNS]
+    if any(count for _, count in held):
+        terminalreporter.section("crash-point matrix: cells that held")
+        terminalreporter.write_line(table_of((run, count) for run, count in held if count))
+
+
+@pytest.fixture(scope="session")
+def evidence_of(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Run], dict[str, Evidence]]:
+    """Perform a run when its first cell asks; one that failed fails all its cells."""
+    known: dict[Run, dict[str, Evidence] | BaseException] = {}
+
+    def evidence_of(run: Run) -> dict[str, Evidence]:
+        if run not in known:
+            try:
+                known[run] = perform(run, tmp_path_factory.mktemp(run.name))
+            except BaseException as exc:
+                known[run] = exc
+        found = known[run]
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    return evidence_of

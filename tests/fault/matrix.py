@@ -1,0 +1,106 @@
+"""The cells of the crash-point matrix. ``python -m tests.fault.matrix`` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from tests.fault.work import Operation, Part
+from tests.support.steps import COMMIT_STEPS, SUBMIT_STEPS, Step
+
+Engine = Literal["native", "spark"]
+
+
+class Fault(StrEnum):
+    """What happens at a step."""
+
+    KILL = "kill"  # SIGKILL of the worker; another one is started
+    PAUSE_PAST_LEASE = "pause_past_lease"  # SIGSTOP until another worker has done the work
+    REDIS_RESTART = "redis_restart"  # SIGKILL of Redis, which is started again on its data
+    CONNECTION_CUT = "connection_cut"  # between the worker and Redis, until another took over
+    DISK_FULL = "disk_full"  # the lake's, until the worker has noticed
+    JVM_KILLED = "jvm_killed"  # SIGKILL of Spark alone
+    CLIENT_KILL = "client_kill"  # SIGKILL of the client, which is started again
+    CLIENT_PAUSE = "client_pause"  # SIGSTOP of the client until the work is done
+    CLIENT_REDIS_RESTART = "client_redis_restart"
+    CLIENT_CONNECTION_CUT = "client_connection_cut"  # between the client and Redis, for a while
+    CLIENT_DISK_FULL = "client_disk_full"  # the staging area's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One fault for one engine; it hits a table for each of its cells at the same time."""
+
+    engine: Engine
+    fault: Fault
+    steps: tuple[Step, ...]
+    operations: tuple[Operation, ...] = tuple(Operation)
+    parts: tuple[Part, ...] = tuple(Part)
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine}-{self.fault}"
+
+    @property
+    def cells(self) -> list[tuple[Step, Operation]]:
+        return [(step, operation) for step in self.steps for operation in self.operations]
+
+
+#: Steps of a commit at which much is at stake, for faults that are slow with Spark.
+_CRITICAL = (
+    Step.LEDGER_READ,
+    Step.CLAIMED,
+    Step.BEFORE_COMMIT,
+    Step.LOGGED,
+    Step.COMMITTED,
+    Step.ACKNOWLEDGED,
+)
+#: Without CREATE, which differs from APPEND in delta-rs more than in Spark.
+_FOUR = (Operation.APPEND, Operation.MERGE, Operation.OVERWRITE, Operation.DELETE)
+
+RUNS = [
+    *(
+        Run(engine="native", fault=fault, steps=COMMIT_STEPS)
+        for fault in (
+            Fault.KILL,
+            Fault.PAUSE_PAST_LEASE,
+            Fault.REDIS_RESTART,
+            Fault.CONNECTION_CUT,
+            Fault.DISK_FULL,
+        )
+    ),
+    *(
+        Run(engine="native", fault=fault, steps=SUBMIT_STEPS)
+        for fault in Fault
+        if fault.startswith("client")
+    ),
+    *(
+        Run(engine="spark", fault=fault, steps=COMMIT_STEPS, operations=_FOUR)
+        for fault in (Fault.KILL, Fault.PAUSE_PAST_LEASE)
+    ),
+    *(
+        Run(engine="spark", fault=fault, steps=_CRITICAL, operations=_FOUR)
+        for fault in (Fault.REDIS_RESTART, Fault.CONNECTION_CUT, Fault.DISK_FULL, Fault.JVM_KILLED)
+    ),
+]
+
+
+def table_of(counts: Iterable[tuple[Run, int]]) -> str:
+    """Write a table of counts: a line for each fault, a column for each engine."""
+    by_fault: dict[Fault, dict[str, str]] = {}
+    total = {"native": 0, "spark": 0}
+    for run, count in counts:
+        told = f"{count} ({len(run.steps)} steps x {len(run.operations)} operations)"
+        by_fault.setdefault(run.fault, {})[run.engine] = told
+        total[run.engine] += count
+    lines = [f"{'fault':24}{'native':36}{'spark':36}"]
+    for fault, cells in by_fault.items():
+        lines.append(f"{fault:24}{cells.get('native', '-'):36}{cells.get('spark', '-'):36}")
+    lines.append(f"{'all':24}{total['native']:<36}{total['spark']:<36}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+if __name__ == "__main__":
+    print(table_of((run, len(run.cells)) for run in RUNS))
