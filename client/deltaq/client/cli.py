@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import logging
 import sys
@@ -25,8 +24,6 @@ from deltaq.tasks.request import Lane
 
 #: Entry points that bring further verbs.
 _GROUP = "deltaq.commands"
-#: Brought by the extra ``worker``; without it, its verbs cannot work.
-_WORKER_PACKAGE = "pyspark"
 
 FAILED, USAGE, UNAVAILABLE, TIMED_OUT = 1, 2, 3, 4
 
@@ -200,15 +197,14 @@ def main() -> None:
             raise
         typer.echo(f"deltaq: {exc}", err=True)
         sys.exit(exit_code(exc))
+    except ModuleNotFoundError as exc:  # by a verb of operators on a client's machine
+        if _Options.debug:
+            raise
+        typer.echo(f"deltaq: {exc}: install it with: pip install 'deltaq[worker]'", err=True)
+        sys.exit(USAGE)
 
 
 def _collect(app: typer.Typer) -> None:
-    if importlib.util.find_spec(_WORKER_PACKAGE) is None:
-        app.info.epilog = (
-            f"{app.info.epilog} For worker, dev and the other verbs of operators: "
-            "pip install 'deltaq[worker]'."
-        )
-        return
     for entry_point in importlib.metadata.entry_points(group=_GROUP):
         verbs: Any = entry_point.load()
         app.registered_commands.extend(verbs.registered_commands)
