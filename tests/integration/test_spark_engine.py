@@ -22,6 +22,7 @@ from deltaq.tasks.errors import (
     DuplicateKeys,
     EngineUnavailable,
     InvalidExpression,
+    InvalidFrame,
     InvalidRequest,
     LeaseLost,
     SchemaMismatch,
@@ -302,12 +303,12 @@ def test_partitions_are_those_of_the_first_write(prices: Applier) -> None:
 
 @pytest.mark.parametrize(
     ("partition_by", "said"),
-    [(("nope",), "`nope` not found"), (("k", "v"), "Cannot use all columns")],
+    [(("nope",), "'nope' is not in the frame"), (("k", "v"), "at least one column")],
 )
 def test_partitions_that_cannot_be_are_refused(
     prices: Applier, partition_by: tuple[str, ...], said: str
 ) -> None:
-    with pytest.raises(SchemaMismatch, match=said):
+    with pytest.raises(InvalidFrame, match=said):
         prices.append(frame([1], ["a"]), partition_by=partition_by)
 
     assert not prices.lake.exists("prices")
@@ -389,6 +390,7 @@ def test_a_read_goes_back_to_a_version_or_a_time(prices: Applier) -> None:
 
     assert prices.read_version(version=0)[1].num_rows == 1
     assert prices.read_version(timestamp=between.isoformat())[0] == 0
+    assert prices.read_version(timestamp="2999-01-01")[0] == 1
     assert prices.read_version() == (1, prices.read())
 
 
@@ -396,8 +398,7 @@ def test_a_read_goes_back_to_a_version_or_a_time(prices: Applier) -> None:
     ("query", "error", "said"),
     [
         ({"version": 7}, VersionNotFound, "version 7"),
-        ({"timestamp": "2001-01-01T00:00:00Z"}, VersionNotFound, "before the earliest"),
-        ({"timestamp": "2101-01-01"}, VersionNotFound, "after the latest"),
+        ({"timestamp": "2001-01-01T00:00:00Z"}, VersionNotFound, "its log begins later"),
         ({"timestamp": "yesterday"}, InvalidRequest, "ISO 8601"),
         ({"columns": ("kk",)}, SchemaMismatch, r"no column 'kk' \(did you mean 'k'"),
         ({"where": "kk = 1"}, InvalidExpression, r"no column 'kk' \(did you mean 'k'"),
@@ -497,7 +498,7 @@ def test_a_new_table_is_not_made_of_rows_outside_where(prices: Applier) -> None:
 def test_rows_that_break_a_constraint_are_refused(warm_spark: WarmSpark, prices: Applier) -> None:
     table = f"delta.`{prices.path}`"
     sql(warm_spark, f"CREATE TABLE {table} (k BIGINT NOT NULL, v STRING) USING delta")
-    with pytest.raises(ConstraintViolated, match="NOT NULL"):
+    with pytest.raises(ConstraintViolated, match="column 'k' is null"):
         prices.append(frame([None], ["a"]))
     sql(warm_spark, f"ALTER TABLE {table} ADD CONSTRAINT positive CHECK (k > 0)")
     with pytest.raises(ConstraintViolated, match=r"positive \(k > 0\)"):

@@ -134,6 +134,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("not id = 1 and id < 3", [0, 2]),
         ("id = null", None),
         ("qty = num", None),
+        ("not (qty = qty)", None),
         ("id + 1 = 2", None),
         ("upper(symbol) = 'A'", None),
         ("symbol rlike 'A'", None),

@@ -210,7 +210,8 @@ class _Translator:
         left, right, word = node.this, node.expression, _COMPARISONS[type(node)]
         if isinstance(left, exp.Column) and isinstance(right, exp.Column):
             (one, kind), (other, other_kind) = self._typed(left), self._typed(right)
-            if kind != other_kind:
+            # DataFusion makes IS NOT NULL of "a = a", which is not so below NOT.
+            if kind != other_kind or one == other:
                 raise self._unknown(node)
             return f"{one} {word} {other}"
         if isinstance(right, exp.Column):
@@ -254,6 +255,10 @@ class _Translator:
         written, kind = self._column(node)
         if (check is not None and not check(kind)) or pt.is_nested(kind) or pt.is_binary(kind):
             raise self._unknown(node)
+        if pt.is_floating(kind):
+            name = "DOUBLE" if pt.is_float64(kind) else "REAL"
+            # One NaN and one zero, as in Spark; and statistics, which know neither, are left out.
+            written = f"nanvl({written} + CAST(0 AS {name}), CAST('NaN' AS {name}))"
         return written, kind
 
     def _column(self, node: exp.Expr) -> tuple[str, pa.DataType]:

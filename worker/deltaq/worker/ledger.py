@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from deltaq.tasks.errors import CommitConflict
 from deltaq.tasks.request import Lane
 from deltaq.worker.groups import CommitGroup
 
@@ -60,6 +61,15 @@ def note(group: CommitGroup) -> str:
     """Write the note of a group's commit."""
     requests = [(m.sequence, m.request.request_id) for m in group.members]
     return _note_encoder.encode(Note(deltaq=group.app_id, requests=requests)).decode()
+
+
+def moved(group: CommitGroup, reached: int) -> CommitConflict:
+    """Make the error for a group that somebody else has committed, in whole or in part."""
+    return CommitConflict(
+        f"table {group.table}: sequence {reached} was committed by another worker while this one "
+        f"was about to commit {group.members[0].sequence} to {group.sequence}",
+        table=group.table,
+    )
 
 
 def find_committed(table: Path, ledger: str, request_ids: Iterable[str]) -> dict[str, Committed]:

@@ -58,7 +58,7 @@ def _check_unique(rows: pa.Table, keys: Sequence[str], name: str) -> None:
     if pc.any(pc.greater(counted["count_all"], 1)).as_py():
         # Found again, and its key named, when the merge that has it is tried alone.
         raise DuplicateKeys(
-            f"cannot merge into table {name!r}: a request has more than one row with the same "
+            f"cannot merge into table {name}: a request has more than one row with the same "
             f"{', '.join(keys)}; keep one row for each key",
             table=name,
         )

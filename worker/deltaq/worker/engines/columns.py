@@ -1,14 +1,16 @@
-"""Which columns of a table a request may leave out, update or partition by."""
+"""What a request may do with the columns of a table; both engines ask here, in these words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import ConstraintViolated, InvalidFrame, InvalidRequest, SchemaMismatch
-from deltaq.tasks.request import FrameRequest, Merge
+from deltaq.tasks.request import FrameRequest, Merge, Overwrite
+from deltaq.worker.engines.delta_types import delta_name
 from deltaq.worker.suggest import did_you_mean
 
 
@@ -20,7 +22,7 @@ def check_partitions(request: FrameRequest, partitions: Sequence[str]) -> None:
     """
     if request.partition_by is not None and list(request.partition_by) != list(partitions):
         raise SchemaMismatch(
-            f"table {request.table!r} is partitioned by {list(partitions)}, not by "
+            f"table {request.table} is partitioned by {list(partitions)}, not by "
             f"{list(request.partition_by)}; leave out partition_by",
             table=request.table,
             details={"partition_by": list(partitions)},
@@ -40,15 +42,49 @@ def check_new_partitions(request: FrameRequest, schema: pa.Schema) -> None:
             near = did_you_mean(column, schema.names)
             problems.append(f"{column!r} is not in the frame{near}")
         elif pt.is_nested(schema.field(column).type) or pt.is_binary(schema.field(column).type):
-            problems.append(f"{column!r} is a {schema.field(column).type}, which names no folder")
+            kind = delta_name(schema.field(column).type)
+            problems.append(f"{column!r} is a {kind}, which names no folder")
+    if len(set(wanted)) < len(wanted):
+        problems.append("a column is in it twice")
     if len(set(wanted)) == len(schema):
         problems.append("at least one column must not be in it")
     if problems:
         raise InvalidFrame(
-            f"table {request.table!r} cannot have partition_by={list(wanted)}: "
-            f"{'; '.join(problems)}",
+            f"table {request.table} cannot have partition_by={list(wanted)}: {'; '.join(problems)}",
             table=request.table,
         )
+
+
+def check_partition_values(
+    batches: Iterable[pa.RecordBatch], partitions: Sequence[str], *, name: str
+) -> Iterator[pa.RecordBatch]:
+    """Pass batches on, having checked that their rows can be told apart by their folders.
+
+    Raises:
+        SchemaMismatch: A text is empty, which Delta's log cannot tell from null.
+    """
+    for batch in batches:
+        for column in partitions:
+            values = batch.column(column) if column in batch.schema.names else None
+            if values is None or not pt.is_string(values.type):
+                continue
+            if pc.any(pc.equal(values, "")).as_py():
+                raise SchemaMismatch(
+                    f"table {name} is partitioned by {column!r}, where Delta makes null of the "
+                    "empty text '' in it; write another text, or null",
+                    table=name,
+                    details={"column": column},
+                )
+        yield batch
+
+
+def outside_where(request: Overwrite) -> ConstraintViolated:
+    """Make the error for an overwrite with a row that its own condition does not select."""
+    return ConstraintViolated(
+        f"table {request.table}: a row of the frame is outside where={request.where!r}, "
+        "for only such rows are replaced",
+        table=request.table,
+    )
 
 
 def check_required(table: pa.Schema, frame: Sequence[str], *, name: str) -> None:
@@ -60,7 +96,7 @@ def check_required(table: pa.Schema, frame: Sequence[str], *, name: str) -> None
     required = [f.name for f in table if not f.nullable and f.name not in frame]
     if required:
         raise ConstraintViolated(
-            f"the frame for table {name!r} lacks {', '.join(map(repr, required))}, which cannot "
+            f"the frame for table {name} lacks {', '.join(map(repr, required))}, which cannot "
             "be null there",
             table=name,
             details={"columns": required},
@@ -80,7 +116,7 @@ def columns_to_update(request: Merge, frame: Sequence[str], table: Sequence[str]
         lacking = [column for column in table if column not in frame]
         if lacking:
             raise SchemaMismatch(
-                f"table {request.table!r}: the frame lacks {', '.join(map(repr, lacking))}, which "
+                f"table {request.table}: the frame lacks {', '.join(map(repr, lacking))}, which "
                 "a merge of whole rows needs; name the columns to change with update=[...]",
                 table=request.table,
                 details={"missing": lacking},
@@ -90,7 +126,7 @@ def columns_to_update(request: Merge, frame: Sequence[str], table: Sequence[str]
         for columns, where in ((frame, "frame"), (table, "table")):
             if column not in columns:
                 raise SchemaMismatch(
-                    f"table {request.table!r}: update names {column!r}, which is not in the "
+                    f"table {request.table}: update names {column!r}, which is not in the "
                     f"{where}{did_you_mean(column, columns)}",
                     table=request.table,
                     details={"column": column},

@@ -46,6 +46,11 @@ def delta_name(kind: pa.DataType) -> str:
     return _NAMES.get(kind, str(kind))
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a type holds text, however it is encoded."""
+    return bool(pt.is_string(plain_type(kind)))
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Reduce a type to what it means: no dictionary, large, view or fixed-size encoding."""
     if pt.is_dictionary(kind):

@@ -76,7 +76,7 @@ def fit_schema(
     problems += [m for m in misfits if m]
     if problems:
         raise SchemaMismatch(
-            f"the frame does not fit table {name!r}: {'; '.join(problems)}",
+            f"the frame does not fit table {name}: {'; '.join(problems)}",
             table=name,
             details={"extra": unknown, "problems": problems},
         )
@@ -122,7 +122,7 @@ def check_keys_present(
     ]
     if problems:
         raise SchemaMismatch(
-            f"cannot merge into table {name!r}: {'; '.join(problems)}",
+            f"cannot merge into table {name}: {'; '.join(problems)}",
             table=name,
             details={"problems": problems},
         )
@@ -148,7 +148,7 @@ def check_unique_keys(paths: Sequence[Path], keys: Sequence[str], *, name: str) 
     texts = [", ".join(f"{key}={value!r}" for key, value in row.items()) for row in named]
     more = f" and {repeated.num_rows - len(named)} more" if repeated.num_rows > len(named) else ""
     raise DuplicateKeys(
-        f"cannot merge into table {name!r}: more than one row with {'; '.join(texts)}{more}; "
+        f"cannot merge into table {name}: more than one row with {'; '.join(texts)}{more}; "
         "keep one row for each key",
         table=name,
         details={"keys": [{k: _json_value(v) for k, v in row.items()} for row in named]},
@@ -157,11 +157,11 @@ def check_unique_keys(paths: Sequence[Path], keys: Sequence[str], *, name: str) 
 
 def _check_names(frame: pa.Schema, name: str) -> None:
     if not frame.names:
-        raise InvalidFrame(f"the frame for table {name!r} has no columns", table=name)
+        raise InvalidFrame(f"the frame for table {name} has no columns", table=name)
     clashing = [c for c, n in Counter(c.lower() for c in frame.names).items() if n > 1]
     if clashing:
         raise InvalidFrame(
-            f"the frame for table {name!r} has more than one column called "
+            f"the frame for table {name} has more than one column called "
             f"{', '.join(map(repr, clashing))} (upper and lower case are the same)",
             table=name,
             details={"columns": clashing},
@@ -181,7 +181,7 @@ def _created_fields(frame: pa.Schema, names: Sequence[str], table: str) -> list[
             problems.append(f"column {column!r}: {exc}")
     if problems:
         raise InvalidFrame(
-            f"the frame cannot be stored in table {table!r}: {'; '.join(problems)}",
+            f"the frame cannot be stored in table {table}: {'; '.join(problems)}",
             table=table,
             details={"problems": problems},
         )
@@ -281,8 +281,11 @@ def comparable_keys(keys: pa.Table) -> pa.Table:
     columns = []
     for column in keys.columns:
         column = column.cast(plain_type(column.type))
-        # 0.0 and -0.0 are the same key.
-        columns.append(pc.add(column, 0.0) if pt.is_floating(column.type) else column)
+        if pt.is_floating(column.type):
+            # 0.0 and -0.0 are the same key, and NaN is one however it is written.
+            nan = pa.scalar(float("nan"), column.type)
+            column = pc.if_else(pc.is_nan(column), nan, pc.add(column, pa.scalar(0.0, column.type)))
+        columns.append(column)
     return pa.table(columns, names=keys.column_names)
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+#: Metadata of such a column.
+_FILLED = {"delta.generationExpression", "delta.identity.start", "CURRENT_DEFAULT"}
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A table at one version, and how far a ledger was in it."""
@@ -34,6 +38,17 @@ class Snapshot:
             EngineRefused: A column has a type that frames cannot hold.
         """
         return arrow_schema(self.schema_json)
+
+    @property
+    def required(self) -> pa.Schema:
+        """The columns that a new row must bring, if they may not be null."""
+        return pa.schema([f for f in self.schema if f.name not in self.filled_columns])
+
+    @property
+    def filled_columns(self) -> frozenset[str]:
+        """The columns that Delta fills when a frame lacks them."""
+        fields = json.loads(self.schema_json)["fields"]
+        return frozenset(f["name"] for f in fields if _FILLED.intersection(f["metadata"]))
 
     @property
     def identity_columns(self) -> list[str]:
@@ -72,13 +87,22 @@ class Kernel:
             partition_by=tuple(partitions.get(i) for i in range(partitions.size())),
         )
 
-    def version(self, table: Path) -> int:
-        """Read the number of the newest version."""
-        return int(self._latest(table).getVersion())
+    def version_at(self, table: Path, milliseconds: int) -> int | None:
+        """Find the version that was the newest at a time, in milliseconds since 1970.
 
-    def version_at(self, table: Path, milliseconds: int) -> int:
-        """Find the version that was the newest at a time, in milliseconds since 1970."""
-        found = self._for_path(table).getSnapshotAsOfTimestamp(self._engine, milliseconds)
+        None if the table was not there yet; a time to come means the newest.
+        """
+        from py4j.protocol import Py4JJavaError
+
+        latest = self._latest(table)
+        if milliseconds >= latest.getTimestamp(self._engine):
+            return int(latest.getVersion())
+        try:
+            found = self._for_path(table).getSnapshotAsOfTimestamp(self._engine, milliseconds)
+        except Py4JJavaError as exc:
+            if "is before the earliest available version" in str(exc):
+                return None
+            raise
         return int(found.getVersion())
 
     def _ledger(self, snapshot: Any, app_id: str) -> int:

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from deltaq.tasks.errors import CommitConflict, DeltaqError
+from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import EngineName
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
 from deltaq.worker.engines import Commit, NotNative, native_maintenance, native_reads
 from deltaq.worker.engines.handles import Handles
@@ -60,9 +61,7 @@ class NativeEngine:
         with self._handles.use(group.table) as handle:
             # delta-rs never skips: it would commit the same sequence twice.
             if (reached := handle.ledger(group.app_id)) >= group.members[0].sequence:
-                raise CommitConflict(
-                    f"table {group.table}: its ledger is at {reached} already", table=group.table
-                )
+                raise ledger.moved(group, reached)
             if handle.table is not None:
                 check_writable(handle.table, handle.schema)
             counts = Change(group, handle, self._staging).perform()

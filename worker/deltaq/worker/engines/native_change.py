@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.types as pt
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -18,19 +19,22 @@ from deltalake import (
     write_deltalake,
 )
 
-from deltaq.tasks.errors import ConstraintViolated, DeltaqError, InvalidFrame, RequestError
+from deltaq.tasks.errors import ConstraintViolated, DeltaqError
 from deltaq.tasks.request import Append, Delete, FrameRequest, Merge, Overwrite
 from deltaq.tasks.settings import MiB
 from deltaq.tasks.staging import StagingArea, open_staged
 from deltaq.worker import ledger
-from deltaq.worker.engines import RowCounts
+from deltaq.worker.engines import NotNative, RowCounts
 from deltaq.worker.engines.coalesce import last_rows
 from deltaq.worker.engines.columns import (
     check_new_partitions,
+    check_partition_values,
     check_partitions,
     check_required,
     columns_to_update,
+    outside_where,
 )
+from deltaq.worker.engines.delta_types import delta_name
 from deltaq.worker.engines.fit import (
     check_keys_present,
     check_unique_keys,
@@ -39,7 +43,7 @@ from deltaq.worker.engines.fit import (
 )
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_errors import native_errors
-from deltaq.worker.engines.native_limits import constraints
+from deltaq.worker.engines.native_limits import check_partition_types, constraints
 from deltaq.worker.expressions import columns_in, translate
 from deltaq.worker.groups import CommitGroup
 
@@ -90,8 +94,8 @@ class Change:
             rows = [r.rows for r in self._group.requests if isinstance(r, Append)]
             return tuple(RowCounts(inserted=n) for n in rows)
         if isinstance(request, Overwrite):
-            self._overwrite(request)
-            return (RowCounts(inserted=request.rows),)
+            deleted = self._overwrite(request)
+            return (RowCounts(inserted=request.rows, deleted=deleted),)
         if isinstance(request, Merge):
             counts = self._merge(request)
             # Of several merges in one commit, none can tell which rows were its own.
@@ -104,16 +108,31 @@ class Change:
             return
         self._write(self._rows_for_table(request), mode="append")
 
-    def _overwrite(self, request: Overwrite) -> None:
+    def _overwrite(self, request: Overwrite) -> int | None:
+        """Replace rows; the number of those that are gone, where only some are replaced."""
         if self._handle.table is None:
+            self._check_inside(request)
             self._create(request)
-            return
+            return None
         rows = self._rows_for_table(request)
         if request.where is None:
             self._write(rows, mode="overwrite")
-            return
+            return None
         where = translate(request.where, self._handle.schema, what="where")
+        before = _count(self._handle.existing())
         self._write(rows, mode="overwrite", predicate=where)
+        after = _count(self._handle.existing())
+        return None if before is None or after is None else before + request.rows - after
+
+    def _check_inside(self, request: Overwrite) -> None:
+        """Check what delta-rs does only for a table that is there: all rows satisfy where."""
+        if request.where is None:
+            return
+        fitted = fit_schema(self._staged_schema(), None, name=request.table)
+        outside = f"({translate(request.where, fitted, what='where')}) IS NOT TRUE"
+        with self._filtered(fitted, self._batches(request, fitted), outside) as rows:
+            if any(batch.num_rows for batch in rows):
+                raise outside_where(request)
 
     def _delete(self, request: Delete) -> RowCounts:
         table = self._handle.existing()
@@ -140,6 +159,10 @@ class Change:
             if not request.insert:
                 self._handle.existing()
             return self._create(request)
+        for key in request.keys:
+            if pt.is_floating(schema.field(key).type):
+                # Its NaN and -0.0 are not those of Spark, least of all in its statistics.
+                raise NotNative(f"key column {key!r} is a {delta_name(schema.field(key).type)}")
         check_partitions(request, self._handle.existing().metadata().partition_columns)
         update = columns_to_update(request, frame.names, schema.names)
         if request.insert:
@@ -151,8 +174,10 @@ class Change:
     ) -> RowCounts:
         table = self._handle.existing()
         before = table.version()
+        # Read before delta-rs asks for it, which panics when that fails.
+        rows = pa.Table.from_batches(self._watched(self._batches(request, fitted)), fitted)
         merger = table.merge(
-            self._reader(fitted, self._batches(request, fitted)),
+            rows,
             " AND ".join(f"target.{_quoted(k)} = source.{_quoted(k)}" for k in request.keys),
             source_alias="source",
             target_alias="target",
@@ -188,6 +213,7 @@ class Change:
         """Create the table with the rows of the group, as its first commit."""
         fitted = fit_schema(self._staged_schema(), None, name=request.table)
         check_new_partitions(request, fitted)
+        check_partition_types(fitted, request.partition_by or ())
         batches = self._batches(request, fitted)
         with contextlib.ExitStack() as stack:
             if isinstance(request, Merge) and request.delete_when is not None:
@@ -207,8 +233,12 @@ class Change:
 
     def _batches(self, request: FrameRequest, fitted: pa.Schema) -> Iterator[pa.RecordBatch]:
         if isinstance(request, Merge) and len(self._paths) > 1:
-            return last_rows(self._paths, fitted, request.keys, name=request.table)
-        return fitted_batches(self._paths, fitted)
+            batches = last_rows(self._paths, fitted, request.keys, name=request.table)
+        else:
+            batches = fitted_batches(self._paths, fitted)
+        table = self._handle.table
+        partitions = table.metadata().partition_columns if table else request.partition_by
+        return check_partition_values(batches, partitions or (), name=request.table)
 
     @contextlib.contextmanager
     def _filtered(
@@ -233,7 +263,7 @@ class Change:
         check_partitions(request, self._handle.existing().metadata().partition_columns)
         fitted = fit_schema(self._staged_schema(), schema, name=request.table)
         check_required(schema, fitted.names, name=request.table)
-        batches = fitted_batches(self._paths, fitted)
+        batches = self._batches(request, fitted)
         if len(fitted) == len(schema):
             return self._reader(fitted, batches)
         whole = fit_schema(schema, schema, name=request.table)
@@ -277,22 +307,22 @@ class Change:
             max_commit_retries=0,
         )
 
-    def _explain(self) -> RequestError:
+    def _explain(self) -> ConstraintViolated:
         """Say which rule a row broke; delta-rs only tells that one did."""
         name, table = self._group.table, self._handle.existing()
         for field in self._handle.schema:
             if not field.nullable and (rows := self._count_nulls(field.name)):
                 return ConstraintViolated(
-                    f"table {name}: column {field.name!r} is null in {rows} rows, and must not be",
+                    f"table {name}: column {field.name!r} is null, and must not be",
                     table=name,
-                    details={"column": field.name},
+                    details={"column": field.name, "rows": rows},
                 )
         rules = [f"{rule} ({text})" for rule, text in constraints(table).items()]
         request = self._group.first
         if isinstance(request, Overwrite) and request.where is not None:
-            rules.insert(0, f"where={request.where!r}, for only such rows are replaced")
-            if len(rules) == 1:
-                return InvalidFrame(f"table {name}: a row of the frame is outside {rules[0]}")
+            if not rules:
+                return outside_where(request)
+            rules.append(f"where={request.where!r}, for only such rows are replaced")
         told = " or ".join(rules) or "one on what its columns hold"
         return ConstraintViolated(
             f"table {name}: a row breaks a rule: {told}", table=name, details={"rules": rules}
@@ -328,6 +358,14 @@ def _completed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         for f in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _count(table: DeltaTable) -> int | None:
+    """Count a table's rows by its log, if that tells."""
+    if "deletionVectors" in (table.protocol().writer_features or ()):
+        return None
+    rows = pa.chunked_array(pa.table(table.get_add_actions())["num_records"])
+    return None if rows.null_count else sum(rows.to_pylist())
 
 
 def _quoted(column: str) -> str:

@@ -73,7 +73,9 @@ def native_errors(table: str) -> Iterator[None]:
         yield
     except FOREIGN as exc:
         raise translate_error(exc, table) from exc
-    except Exception as exc:
+    except BaseException as exc:
+        if type(exc).__name__ == "PanicException":  # of Rust, and no Exception to Python
+            raise NotNative(f"delta-rs gave up: {_readable(str(exc))}") from exc
         if type(exc) is not Exception:  # PyO3's plain one is delta-rs's as well
             raise
         raise translate_error(exc, table) from exc

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import pyarrow as pa
+import pyarrow.types as pt
 from deltalake import DeltaTable
 from sqlglot import tokenize
 from sqlglot.errors import SqlglotError
 
 from deltaq.tasks.errors import InvalidExpression
 from deltaq.worker.engines import NotNative
+from deltaq.worker.engines.delta_types import delta_name
 from deltaq.worker.expressions import translate
 
 _CONSTRAINT = "delta.constraints."
@@ -48,9 +51,22 @@ def check_writable(table: DeltaTable, schema: pa.Schema) -> None:
         for key, rule in _COLUMN_RULES.items():
             if field.metadata and key in field.metadata:
                 raise NotNative(f"the table has {rule}", of_table=True)
+    check_partition_types(schema, table.metadata().partition_columns)
     for name, text in constraints(table).items():
         if not _reads_the_same(text, schema):
             raise NotNative(f"constraint {name} is for Spark to evaluate: {text}", of_table=True)
+
+
+def check_partition_types(schema: pa.Schema, partitions: Sequence[str]) -> None:
+    """Check that delta-rs writes the values of partition columns as Delta has them.
+
+    Raises:
+        NotNative: It makes 0.0-1 of the decimal -0.1, and names too long of large doubles.
+    """
+    for column in partitions:
+        kind = schema.field(column).type
+        if pt.is_decimal(kind) or pt.is_floating(kind):
+            raise NotNative(f"it is partitioned by a {delta_name(kind)}", of_table=True)
 
 
 def constraints(table: DeltaTable) -> dict[str, str]:
@@ -58,7 +74,7 @@ def constraints(table: DeltaTable) -> dict[str, str]:
     properties = table.metadata().configuration
     return {
         key.removeprefix(_CONSTRAINT): text
-        for key, text in properties.items()
+        for key, text in sorted(properties.items())
         if key.startswith(_CONSTRAINT)
     }
 

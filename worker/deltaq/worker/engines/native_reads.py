@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from deltaq.tasks.errors import (
-    InvalidRequest,
-    SchemaMismatch,
-    StorageUnavailable,
-    VersionNotFound,
-)
+from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.query import Read
+from deltaq.worker.engines import asked
 from deltaq.worker.engines.delta_types import delta_name, plain_type
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.expressions import translate
-from deltaq.worker.suggest import did_you_mean
 
 #: A result is read once and removed: encoding it takes four times as long as writing it.
 _AS_FAST: dict[str, Any] = {
@@ -30,19 +24,6 @@ _AS_FAST: dict[str, Any] = {
     "use_dictionary": False,
     "write_statistics": False,
 }
-_TIMESTAMP = pa.timestamp("us", "UTC")
-#: As DESCRIBE HISTORY names them; what Spark gives as a map is JSON text.
-_HISTORY = pa.schema(
-    [
-        ("version", pa.int64()),
-        ("timestamp", _TIMESTAMP),
-        ("operation", pa.string()),
-        ("operationParameters", pa.string()),
-        ("userMetadata", pa.string()),
-        ("engineInfo", pa.string()),
-        ("operationMetrics", pa.string()),
-    ]
-)
 
 
 def at_version(handle: Handle, query: Read) -> DeltaTable:
@@ -58,13 +39,8 @@ def at_version(handle: Handle, query: Read) -> DeltaTable:
         # A copy: the handle moves on while the rows are read.
         return DeltaTable(str(handle.path), version=newest)
     if query.version is not None:
-        if not 0 <= query.version <= newest:
-            raise VersionNotFound(
-                f"table {handle.name} has no version {query.version}; the newest is {newest}",
-                table=handle.name,
-                details={"newest": newest},
-            )
-        return DeltaTable(str(handle.path), version=query.version)
+        version = asked.check_version(query.version, newest, name=handle.name)
+        return DeltaTable(str(handle.path), version=version)
     return _at_time(handle, str(query.timestamp))
 
 
@@ -77,9 +53,9 @@ def write_rows(table: DeltaTable, query: Read, destination: Path) -> int:
         StorageUnavailable: The folder cannot be written.
     """
     schema = pa.schema(table.schema().to_arrow())
-    columns = _columns(query, schema)
-    fields = [pa.field(c, plain_type(schema.field(c).type)) for c in columns]
-    result = pa.schema(fields)
+    columns = asked.asked_columns(query, schema.names)
+    fields = [schema.field(c) for c in columns]
+    result = pa.schema([pa.field(f.name, plain_type(f.type), f.nullable) for f in fields])
     where = None if query.where is None else translate(query.where, schema, what="where")
     reader = pa.RecordBatchReader.from_stream(table.scan(columns=columns, predicate=where))
     rows = 0
@@ -96,7 +72,10 @@ def write_rows(table: DeltaTable, query: Read, destination: Path) -> int:
 
 def history(table: DeltaTable, limit: int) -> pa.Table:
     """Read the newest commits, newest first."""
-    return pa.Table.from_pylist([_history_row(c) for c in table.history(limit)], schema=_HISTORY)
+    return asked.history_table(
+        {**commit, "timestamp": datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)}
+        for commit in table.history(limit)
+    )
 
 
 def detail(handle: Handle) -> dict[str, Any]:
@@ -131,35 +110,14 @@ def total_bytes(table: DeltaTable) -> int:
 
 def _at_time(handle: Handle, text: str) -> DeltaTable:
     """Open the version that was the newest at a time; a time to come means the newest."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InvalidRequest(f"timestamp={text!r} is not ISO 8601", table=handle.name) from exc
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = asked.moment(text, name=handle.name)
     table = DeltaTable(str(handle.path))
     table.load_as_version(moment)
     # delta-rs takes the first version for any time before it.
     entry = handle.path / "_delta_log" / f"{table.version():020d}.json"
     if entry.exists() and entry.stat().st_mtime > moment.timestamp():
-        raise VersionNotFound(
-            f"table {handle.name} was not there at {text}; its log begins later",
-            table=handle.name,
-        )
+        raise asked.too_early(text, name=handle.name)
     return table
-
-
-def _columns(query: Read, schema: pa.Schema) -> list[str]:
-    if query.columns is None:
-        return list(schema.names)
-    unknown = [c for c in query.columns if c not in schema.names]
-    if unknown:
-        told = "; ".join(f"{c!r}{did_you_mean(c, schema.names)}" for c in unknown)
-        raise SchemaMismatch(
-            f"table {query.table} has no column {told}",
-            table=query.table,
-            details={"columns": unknown},
-        )
-    return list(query.columns)
 
 
 def _limited(reader: pa.RecordBatchReader, limit: int | None) -> Iterator[pa.RecordBatch]:
@@ -171,12 +129,3 @@ def _limited(reader: pa.RecordBatchReader, limit: int | None) -> Iterator[pa.Rec
         limit -= batch.num_rows
         if limit <= 0:
             return
-
-
-def _history_row(commit: dict[str, Any]) -> dict[str, Any]:
-    row = {name: commit.get(name) for name in _HISTORY.names}
-    for name in ("operationParameters", "operationMetrics"):
-        if row[name] is not None:
-            row[name] = json.dumps(row[name])
-    row["timestamp"] = pa.scalar(commit["timestamp"] * 1000, _TIMESTAMP)
-    return row

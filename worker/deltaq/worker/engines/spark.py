@@ -12,26 +12,35 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.errors import (
-    CommitConflict,
-    EngineUnavailable,
-    SchemaMismatch,
-    TableNotFound,
-)
+from deltaq.tasks.errors import CommitConflict, EngineUnavailable, TableNotFound
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Append, Delete, EngineName, FrameRequest, Merge, Overwrite
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import read_commit, sync_commit
 from deltaq.worker.engines import Commit, RowCounts, spark_commands
+from deltaq.worker.engines.asked import history_table
+from deltaq.worker.engines.columns import (
+    check_new_partitions,
+    check_partition_values,
+    check_partitions,
+    check_required,
+    columns_to_update,
+)
 from deltaq.worker.engines.delta_schema import arrow_schema
-from deltaq.worker.engines.fit import check_keys_present, check_unique_keys
+from deltaq.worker.engines.delta_types import is_text
+from deltaq.worker.engines.fit import (
+    check_keys_present,
+    check_unique_keys,
+    fit_schema,
+    fitted_batches,
+)
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark_errors import spark_errors
 from deltaq.worker.engines.spark_frames import staged_frame, staged_schema
-from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description
-from deltaq.worker.engines.transaction import LedgerAt, Transactions, ledger_moved
-from deltaq.worker.expressions import check_columns, columns_in
+from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description, prepare
+from deltaq.worker.engines.transaction import LedgerAt, Transactions
+from deltaq.worker.expressions import columns_in
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark, WarmState
@@ -130,7 +139,8 @@ class SparkEngine:
         path = self._existing(table)
         with self._connected(table, wait=_READY_WITHIN) as connection:
             session = connection.session.newSession()
-            return DeltaTable.forPath(session, str(path)).history(limit).toArrow()
+            found = DeltaTable.forPath(session, str(path)).history(limit).toArrow()
+        return history_table(found.to_pylist())
 
     def detail(self, table: str) -> dict[str, Any]:
         """Describe a table in JSON values."""
@@ -153,7 +163,7 @@ class SparkEngine:
             return None
         snapshot = kernel.snapshot(self._lake.path(group.table), group.app_id)
         if snapshot.ledger >= group.members[0].sequence:
-            raise ledger_moved(group, snapshot.ledger)
+            raise ledger.moved(group, snapshot.ledger)
         return snapshot
 
     def _existing(self, table: str) -> Path:
@@ -192,26 +202,28 @@ class SparkEngine:
         if isinstance(request, Delete):
             if snapshot is None:
                 raise TableNotFound(f"there is no table {group.table}", table=group.table)
-            check_columns(request.where, snapshot.schema, what="where")
+            prepare(session, request.where, snapshot.schema)
             spark_commands.delete(session, path, request.where)
             return
-        partition_by = _partitions(request, snapshot)
         if isinstance(request, Merge):
             self._merge(session, group, request, snapshot)
             return
+        partitions = self._partitions(group, request, snapshot)
         with self._frame(session, group, snapshot) as frame:
+            if snapshot:
+                check_required(snapshot.required, frame.columns, name=group.table)
             if isinstance(request, Append):
-                spark_commands.append(frame, path, partition_by)
+                spark_commands.append(frame, path, partitions)
             elif request.where is None:
-                spark_commands.overwrite(frame, path, partition_by)
+                spark_commands.overwrite(frame, path, partitions)
             else:
                 schema = snapshot.schema if snapshot else arrow_schema(frame.schema.json())
-                check_columns(request.where, schema, what="where")
+                prepare(session, request.where, schema)
                 if snapshot:
                     spark_commands.overwrite_where(frame, path, request.where)
                 else:
-                    spark_commands.check_all(frame, request.where, name=group.table)
-                    spark_commands.append(frame, path, partition_by)
+                    spark_commands.check_all(frame, request)
+                    spark_commands.append(frame, path, partitions)
 
     def _merge(
         self, session: SparkSession, group: CommitGroup, request: Merge, snapshot: Snapshot | None
@@ -227,9 +239,8 @@ class SparkEngine:
         if request.delete_when is not None:
             extra = columns_in(request.delete_when, columns, what="delete_when")
         if snapshot is None and not request.insert:
-            raise TableNotFound(
-                f"there is no table {request.table} to update rows of", table=request.table
-            )
+            raise TableNotFound(f"there is no table {request.table}", table=request.table)
+        partitions = self._partitions(group, request, snapshot)
         with staged_frame(
             session,
             self._staging,
@@ -240,9 +251,38 @@ class SparkEngine:
             keys=request.keys if several else (),
         ) as frame:
             if snapshot is None:
-                spark_commands.insert_all(frame, path, request)
-            else:
-                spark_commands.merge(session, frame, path, request)
+                spark_commands.insert_all(frame, path, partitions, request.delete_when)
+                return
+            optional = snapshot.filled_columns.difference(columns.names)
+            needed = [c for c in snapshot.schema.names if c not in optional]
+            update = columns_to_update(request, columns.names, needed)
+            if request.insert:
+                check_required(snapshot.required, columns.names, name=request.table)
+            spark_commands.merge(session, frame, path, request, update)
+
+    def _partitions(
+        self, group: CommitGroup, request: FrameRequest, snapshot: Snapshot | None
+    ) -> tuple[str, ...]:
+        """Return the partitions that the table has or will have.
+
+        Raises:
+            SchemaMismatch: It has others than the request says, or a value makes no folder.
+            InvalidFrame: It cannot have these.
+        """
+        paths = self._staged(group)
+        staged = staged_schema(paths[0])
+        if snapshot is None:
+            check_new_partitions(request, fit_schema(staged, None, name=group.table))
+            partitions = request.partition_by or ()
+        else:
+            check_partitions(request, snapshot.partition_by)
+            partitions = snapshot.partition_by
+        texts = [c for c in partitions if c in staged.names and is_text(staged.field(c).type)]
+        if texts:
+            batches = fitted_batches(paths, pa.schema([(c, pa.string()) for c in texts]))
+            for _ in check_partition_values(batches, texts, name=group.table):
+                pass
+        return partitions
 
     def _staged(self, group: CommitGroup) -> list[Path]:
         return [self._staging.request_path(r.table, r.request_id) for r in group.requests]
@@ -290,24 +330,6 @@ def _job(session: SparkSession, name: str) -> Iterator[None]:
         yield
     finally:
         context._jsc.clearJobGroup()
-
-
-def _partitions(request: FrameRequest, snapshot: Snapshot | None) -> tuple[str, ...] | None:
-    """Return the partitions of a table to be created, None for one that is there.
-
-    Raises:
-        SchemaMismatch: The table is partitioned otherwise.
-    """
-    if snapshot is None:
-        return request.partition_by
-    if request.partition_by is not None and request.partition_by != snapshot.partition_by:
-        raise SchemaMismatch(
-            f"table {request.table} is partitioned by {list(snapshot.partition_by)}, not by "
-            f"{list(request.partition_by)}",
-            table=request.table,
-            details={"partition_by": list(snapshot.partition_by)},
-        )
-    return None
 
 
 def _counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, ...]:

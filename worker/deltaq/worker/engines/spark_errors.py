@@ -138,6 +138,18 @@ BY_PYTHON_CLASS: dict[str, type[DeltaqError]] = {
     "UnsupportedOperationException": RequestError,
 }
 
+#: What the other engine finds too is said in its words.
+_REWORDED = (
+    (
+        r"partial table overwrite condition or constraint '(.*?)'\.",
+        "a row of the frame is outside where={0!r}, for only such rows are replaced",
+    ),
+    (
+        r"NOT NULL constraint violated for column: (.+?)\.\s",
+        "column {0!r} is null, and must not be",
+    ),
+    (r"CHECK constraint (\w+) (.+?) violated by row with values:", "a row breaks a rule: {0} {1}"),
+)
 _CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z][A-Z0-9_]+)?)\]")
 #: Where a message ends for a person: code, query plan or stack follow.
 _END = re.compile(r"\s*(SQLSTATE: |\n\tat |\n'|\n\+- |\n== )")
@@ -186,6 +198,9 @@ def translate(error: Exception, table: str) -> DeltaqError:
     if kind in (RequestError, StorageUnavailable):
         name = cause.java_class.rpartition(".")[2]
         return kind(f"table {table}: {name}: {_readable(cause.message)}", table=table)
+    for pattern, said in _REWORDED:
+        if found := re.search(pattern, cause.message, re.DOTALL):
+            return kind(f"table {table}: {said.format(*found.groups())}", table=table)
     return kind(f"table {table}: {_readable(cause.message)}", table=table)
 
 

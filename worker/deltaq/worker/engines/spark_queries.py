@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
 from deltaq.tasks.query import Read
+from deltaq.worker.engines import asked
 from deltaq.worker.engines.delta_schema import arrow_schema
 from deltaq.worker.engines.delta_types import delta_name
 from deltaq.worker.engines.kernel import Kernel, Snapshot
-from deltaq.worker.expressions import check_columns
-from deltaq.worker.suggest import did_you_mean
+from deltaq.worker.expressions import columns_in
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 def asked_version(kernel: Kernel, table: Path, query: Read) -> int:
     """Find the version that a query asks for; Spark checks whether it is still there.
 
     Raises:
+        VersionNotFound: The table has not come to it yet, or did not exist at that time.
         InvalidRequest: The timestamp is none.
     """
+    newest = kernel.snapshot(table)
     if query.version is not None:
-        return query.version
+        return asked.check_version(query.version, newest.version, name=query.table)
     if query.timestamp is None:
-        return kernel.version(table)
-    try:
-        moment = datetime.fromisoformat(query.timestamp)
-    except ValueError as exc:
-        raise InvalidRequest(
-            f"timestamp={query.timestamp!r} is not in ISO 8601, as 2024-05-31T12:00:00Z is"
-        ) from exc
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return kernel.version_at(table, int(moment.timestamp() * 1000))
+        return newest.version
+    moment = asked.moment(query.timestamp, name=query.table)
+    version = kernel.version_at(table, int(moment.timestamp() * 1000))
+    if version is None:
+        raise asked.too_early(query.timestamp, name=query.table)
+    return version
 
 
 def asked_rows(rows: DataFrame, query: Read) -> DataFrame:
@@ -48,28 +45,36 @@ def asked_rows(rows: DataFrame, query: Read) -> DataFrame:
         InvalidExpression: The condition does not parse or names a column that is not there.
         SchemaMismatch: A column to return is not there.
     """
-    columns = rows.columns
+    columns = asked.asked_columns(query, rows.columns)
     if query.where is not None:
-        check_columns(query.where, arrow_schema(rows.schema.json()), what="where")
+        prepare(rows.sparkSession, query.where, arrow_schema(rows.schema.json()))
         rows = rows.where(query.where)
     if query.columns is not None:
-        for column in query.columns:
-            if column not in columns:
-                near = did_you_mean(column, columns)
-                raise SchemaMismatch(
-                    f"table {query.table} has no column {column!r}{near}",
-                    table=query.table,
-                    details={"column": column},
-                )
-        rows = rows.select(*("`" + column.replace("`", "``") + "`" for column in query.columns))
+        rows = rows.select(*("`" + column.replace("`", "``") + "`" for column in columns))
     return rows if query.limit is None else rows.limit(query.limit)
+
+
+def prepare(session: SparkSession, where: str, schema: pa.Schema) -> None:
+    """Prepare the session of a command for a condition.
+
+    delta-rs leaves NaN out of a column's largest value and rounds that of a decimal, and Spark
+    would skip files by them: where it matters, it reads all
+    (``test_conditions_on_numbers_find_all_rows``).
+
+    Raises:
+        InvalidExpression: It does not parse or names a column that is not there.
+    """
+    kinds = [str(schema.field(c).type) for c in columns_in(where, schema, what="where")]
+    if any(word in kind for kind in kinds for word in ("float", "double", "decimal")):
+        session.conf.set("spark.databricks.delta.stats.skipping", "false")
+        session.conf.set("spark.sql.parquet.filterPushdown", "false")
 
 
 def description(table: str, snapshot: Snapshot, told: dict[str, Any]) -> dict[str, Any]:
     """Write what DESCRIBE DETAIL tells, and the schema, as JSON values."""
     return {
         "name": table,
-        "location": told["location"],
+        "location": told["location"].removeprefix("file:"),
         "version": snapshot.version,
         "schema": _columns(snapshot.schema),
         "partition_by": list(snapshot.partition_by),

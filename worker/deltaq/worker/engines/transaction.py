@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltaq.tasks.errors import CommitConflict
+from deltaq.worker import ledger
 from deltaq.worker.groups import CommitGroup
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Transactions:
         except Exception as exc:
             if guarded.moved_to is None:
                 raise
-            raise ledger_moved(group, guarded.moved_to) from exc
+            raise ledger.moved(group, guarded.moved_to) from exc
         finally:
             self._current.guarded = None
             self._observers.setObserver(before)
@@ -89,9 +89,9 @@ class Transactions:
             return
         version = int(transaction.readVersion())
         if version >= 0:
-            ledger = guarded.ledger_at(version)
-            if ledger >= guarded.group.members[0].sequence:
-                guarded.moved_to = ledger
+            reached = guarded.ledger_at(version)
+            if reached >= guarded.group.members[0].sequence:
+                guarded.moved_to = reached
                 raise RuntimeError("the ledger has moved")
         # From here on a commit with this appId by somebody else is a conflict.
         transaction.readTxn().addOne(guarded.group.app_id)
@@ -103,15 +103,6 @@ class Transactions:
         guarded.done = True
         group, now = guarded.group, self._option.apply(time.time_ns() // 1_000_000)
         return actions.appended(self._set_transaction(group.app_id, group.sequence, now))
-
-
-def ledger_moved(group: CommitGroup, ledger: int) -> CommitConflict:
-    """Make the error for a group that somebody else has committed, in whole or in part."""
-    return CommitConflict(
-        f"table {group.table}: sequence {ledger} was committed by another worker while this one "
-        f"was about to commit {group.members[0].sequence} to {group.sequence}",
-        table=group.table,
-    )
 
 
 class _Observer:
