@@ -16,6 +16,7 @@ from deltalake import (
     PostCommitHookProperties,
     QueryBuilder,
     Transaction,
+    WriterProperties,
     write_deltalake,
 )
 
@@ -49,6 +50,9 @@ from deltaq.worker.groups import CommitGroup
 
 #: One file per partition and commit; a group is smaller, and larger work is Spark's.
 _FILE_BYTES = 4096 * MiB
+#: A dictionary of a column of many values costs a quarter of a merge, and makes larger files;
+#: past this many bytes delta-rs goes on without one. Compression is what it does by default.
+_FORMAT = WriterProperties(compression="SNAPPY", dictionary_page_size_limit=64 * 1024)
 #: A checkpoint or a clean-up within a commit would hold up whoever waits for it.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -141,6 +145,7 @@ class Change:
             translate(request.where, self._handle.schema, what="where"),
             commit_properties=self._properties(),
             post_commithook_properties=_NO_HOOKS,
+            writer_properties=_FORMAT,
         )
         self._commit_if_unchanged(before)
         return RowCounts(deleted=metrics.get("num_deleted_rows"))
@@ -185,6 +190,7 @@ class Change:
             streamed_exec=False,
             commit_properties=self._properties(),
             post_commithook_properties=_NO_HOOKS,
+            writer_properties=_FORMAT,
         )
         kept = None
         if request.delete_when is not None:
@@ -228,6 +234,7 @@ class Change:
                 target_file_size=_FILE_BYTES,
                 commit_properties=self._properties(),
                 post_commithook_properties=_NO_HOOKS,
+                writer_properties=_FORMAT,
             )
         return RowCounts(inserted=counted.rows, updated=0, deleted=0)
 
@@ -276,6 +283,7 @@ class Change:
             target_file_size=_FILE_BYTES,
             commit_properties=self._properties(),
             post_commithook_properties=_NO_HOOKS,
+            writer_properties=_FORMAT,
             **options,
         )
 
