@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java demo check test build
+.PHONY: help setup venv redis java demo check test bench build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
 	@echo 'make demo    run the whole thing on real data, in two to three minutes'
 	@echo 'make check   linters, formatter and types'
 	@echo 'make test    every test'
+	@echo 'make bench   what the queue costs and gains; BENCH=name for one of them'
 	@echo 'make build   wheel and source distribution into dist/'
 
 setup: venv redis java
@@ -52,6 +53,9 @@ check: setup
 
 test: setup
 	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks $(BENCH)
 
 build: venv
 	rm -rf dist

@@ -93,18 +93,20 @@ def limited(
 def as_table(results: Iterable[Result]) -> Table:
     """Lay results out for the terminal."""
     table = Table(title="deltaq beside the same work without it; medians of one run")
-    for heading in ("name", "ours", "baseline", "ratio", "goal", "reached", "notes"):
-        table.add_column(heading, justify="right" if heading in ("ours", "ratio") else "left")
+    table.add_column("name", no_wrap=True)
+    for heading in ("ours", "baseline", "ratio"):
+        table.add_column(heading, justify="right")
+    for heading in ("goal", "reached", "beside"):
+        table.add_column(heading)
     for result in results:
-        baseline = f"{result.baseline:g} {result.unit}  {result.baseline_name}"
         table.add_row(
             result.name,
             f"{result.ours:g} {result.unit}",
-            "" if result.baseline is None else baseline,
-            "" if result.ratio is None else f"{result.ratio:g}",
+            "" if result.baseline is None else f"{result.baseline:g} {result.unit}",
+            "" if result.ratio is None else f"{result.ratio:g} x",
             result.goal,
             "[green]yes[/]" if result.reached else "[red]no[/]",
-            result.notes,
+            result.baseline_name or "",
         )
     return table
 

@@ -164,7 +164,9 @@ def read(run: Run) -> list[Result]:
             "direct": lambda: read_direct(path),
         }
         medians = run.milliseconds(ways, times=times, warm_up=3)
-        same = client.read("read").result(PATIENCE).sort_by("key") == read_direct(path)
+        same = client.read("read").result(PATIENCE).sort_by("key") == read_direct(path).sort_by(
+            "key"
+        )
     return [
         compared(
             "read",
