@@ -13,6 +13,9 @@ from deltaq.tasks.request import FrameRequest, Merge, Overwrite
 from deltaq.worker.engines.delta_types import delta_name
 from deltaq.worker.suggest import did_you_mean
 
+#: What either engine says of a table with delta.appendOnly.
+APPEND_ONLY = "it is append-only: its rows cannot be changed or removed"
+
 
 def check_partitions(request: FrameRequest, partitions: Sequence[str]) -> None:
     """Check that a request names the partitions that its table has, or none.

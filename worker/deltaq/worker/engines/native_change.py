@@ -44,7 +44,8 @@ from deltaq.worker.engines.fit import (
 )
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_errors import native_errors
-from deltaq.worker.engines.native_limits import check_partition_types, constraints
+from deltaq.worker.engines.native_limits import check_partition_types
+from deltaq.worker.engines.native_rules import broken_rule
 from deltaq.worker.expressions import columns_in, translate
 from deltaq.worker.groups import CommitGroup
 
@@ -88,7 +89,7 @@ class Change:
             if self._failure is not None:
                 raise self._failure from None
             if isinstance(exc, ConstraintViolated) and "validation check" in exc.message:
-                raise self._explain() from exc
+                raise broken_rule(self._handle, self._group, self._paths) from exc
             raise
 
     def _perform(self) -> tuple[RowCounts, ...]:
@@ -314,35 +315,6 @@ class Change:
             app_transactions=[moved],
             max_commit_retries=0,
         )
-
-    def _explain(self) -> ConstraintViolated:
-        """Say which rule a row broke; delta-rs only tells that one did."""
-        name, table = self._group.table, self._handle.existing()
-        for field in self._handle.schema:
-            if not field.nullable and (rows := self._count_nulls(field.name)):
-                return ConstraintViolated(
-                    f"table {name}: column {field.name!r} is null, and must not be",
-                    table=name,
-                    details={"column": field.name, "rows": rows},
-                )
-        rules = [f"{rule} ({text})" for rule, text in constraints(table).items()]
-        request = self._group.first
-        if isinstance(request, Overwrite) and request.where is not None:
-            if not rules:
-                return outside_where(request)
-            rules.append(f"where={request.where!r}, for only such rows are replaced")
-        told = " or ".join(rules) or "one on what its columns hold"
-        return ConstraintViolated(
-            f"table {name}: a row breaks a rule: {told}", table=name, details={"rules": rules}
-        )
-
-    def _count_nulls(self, column: str) -> int:
-        rows = 0
-        for path in self._paths:
-            with open_staged(path) as file:
-                if column in file.schema_arrow.names:
-                    rows += file.read(columns=[column]).column(0).null_count
-        return rows
 
 
 class _Counted:

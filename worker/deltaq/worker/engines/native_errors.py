@@ -30,6 +30,7 @@ from deltaq.tasks.errors import (
     VersionNotFound,
 )
 from deltaq.worker.engines import NotNative
+from deltaq.worker.engines.columns import APPEND_ONLY
 
 #: What delta-rs raises: its own classes, what PyO3 makes of other errors, and Arrow's.
 FOREIGN = (DeltaError, OSError, ValueError, NotImplementedError)
@@ -85,7 +86,7 @@ def translate_error(error: Exception, table: str) -> DeltaqError | NotNative:
     """Find the error that says what an error of delta-rs means."""
     text = str(error)
     kind = _classify(error, text)
-    said = _readable(text)
+    said = APPEND_ONLY if "append-only" in text else _readable(text)
     if issubclass(kind, NotNative):
         return kind(f"delta-rs: {said}", of_table=True)
     if kind is RequestError:

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import CommitConflict, EngineUnavailable, TableNotFound
 from deltaq.tasks.query import Read
-from deltaq.tasks.request import Append, Delete, EngineName, FrameRequest, Merge, Overwrite
+from deltaq.tasks.request import Append, Delete, EngineName, FrameRequest, Merge
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
-from deltaq.worker.durable import read_commit, sync_commit
-from deltaq.worker.engines import Commit, RowCounts, spark_commands
+from deltaq.worker.durable import sync_commit
+from deltaq.worker.engines import Commit, spark_commands
 from deltaq.worker.engines.asked import history_table
 from deltaq.worker.engines.columns import (
     check_new_partitions,
@@ -36,6 +36,7 @@ from deltaq.worker.engines.fit import (
     fitted_batches,
 )
 from deltaq.worker.engines.kernel import Kernel, Snapshot
+from deltaq.worker.engines.spark_counts import counts
 from deltaq.worker.engines.spark_errors import spark_errors
 from deltaq.worker.engines.spark_frames import staged_frame, staged_schema
 from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description, prepare
@@ -107,7 +108,7 @@ class SparkEngine:
         if version is None:
             raise CommitConflict(f"table {group.table}: Delta made no commit", table=group.table)
         sync_commit(path, version)
-        return Commit(version=version, counts=_counts(group, path, version))
+        return Commit(version=version, counts=counts(group, path, version))
 
     def interrupt(self, group: CommitGroup) -> None:
         """Cancel what :meth:`apply` runs for a group; it then raises ``LeaseLost``.
@@ -330,34 +331,3 @@ def _job(session: SparkSession, name: str) -> Iterator[None]:
         yield
     finally:
         context._jsc.clearJobGroup()
-
-
-def _counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, ...]:
-    request = group.first
-    if isinstance(request, Append):
-        return tuple(RowCounts(inserted=r.rows) for r in group.requests if isinstance(r, Append))
-    if len(group.members) > 1:
-        # Of several merges in one commit, none can tell which rows were its own.
-        return (RowCounts(),) * len(group.members)
-    metrics = _metrics(table, version)
-    if isinstance(request, Overwrite):
-        return (RowCounts(inserted=request.rows, deleted=metrics.get("numDeletedRows")),)
-    if isinstance(request, Delete):
-        return (RowCounts(deleted=metrics.get("numDeletedRows", 0)),)
-    if "numOutputRows" in metrics and "numTargetRowsInserted" not in metrics:  # it was created
-        return (RowCounts(inserted=metrics["numOutputRows"], updated=0, deleted=0),)
-    return (
-        RowCounts(
-            inserted=metrics.get("numTargetRowsInserted"),
-            updated=metrics.get("numTargetRowsUpdated"),
-            deleted=metrics.get("numTargetRowsDeleted"),
-        ),
-    )
-
-
-def _metrics(table: Path, version: int) -> dict[str, int]:
-    for action in read_commit(table, version):
-        if "commitInfo" in action:
-            told = action["commitInfo"].get("operationMetrics", {})
-            return {name: int(value) for name, value in told.items() if value.isdigit()}
-    return {}

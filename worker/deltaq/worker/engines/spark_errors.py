@@ -22,6 +22,7 @@ from deltaq.tasks.errors import (
     TableNotFound,
     VersionNotFound,
 )
+from deltaq.worker.engines.columns import APPEND_ONLY
 
 #: By the condition that Spark and Delta put in brackets before a message; a prefix is enough.
 #: The first that fits decides.
@@ -30,6 +31,7 @@ BY_CONDITION: dict[str, type[DeltaqError]] = {
     "DELTA_CONCURRENT": CommitConflict,
     "DELTA_METADATA_CHANGED": CommitConflict,
     "DELTA_PROTOCOL_CHANGED": CommitConflict,
+    "DELTA_CANNOT_MODIFY_APPEND_ONLY": ConstraintViolated,
     "DELTA_NOT_NULL_": ConstraintViolated,
     "DELTA_VIOLATE_": ConstraintViolated,
     "DELTA_EXCEED_CHAR_VARCHAR_LIMIT": ConstraintViolated,
@@ -148,6 +150,7 @@ _REWORDED = (
         r"NOT NULL constraint violated for column: (.+?)\.\s",
         "column {0!r} is null, and must not be",
     ),
+    (r"configured to only allow appends", APPEND_ONLY),
     (r"CHECK constraint (\w+) (.+?) violated by row with values:", "a row breaks a rule: {0} {1}"),
 )
 _CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z][A-Z0-9_]+)?)\]")
