@@ -111,7 +111,7 @@ class SchemaMismatch(RequestError):
 
 
 class ConstraintViolated(RequestError):
-    """A row breaks a CHECK or NOT NULL constraint of the table; nothing was written."""
+    """A row breaks a rule of the table or the overwrite's ``where``; nothing was written."""
 
     code = "constraint_violated"
 
