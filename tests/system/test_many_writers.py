@@ -18,7 +18,7 @@ from deltaq.worker import System, embedded
 from deltaq.worker.sweeper import Sweeper
 from tests.support.log import committed_requests, ledgers
 from tests.support.waiting import wait_until
-from tests.support.writers import write, writers
+from tests.support.writers import frame, write, writers
 
 OTHERS = [f"other_{n}" for n in range(5)]
 
@@ -131,3 +131,18 @@ def test_two_workers_share_tables_without_ever_sharing_one(lake: Path) -> None:
     for n in range(2):
         _check_log(lake / f"table_{n}", [w.get(f"table_{n}", []) for w in written])
     assert "conflict" not in system.log.read_text().lower()
+
+
+@pytest.mark.timeout(60)
+def test_wake_ups_that_found_all_threads_busy_are_taken_as_soon_as_one_is_free(lake: Path) -> None:
+    with (
+        embedded(lake, spark="off", concurrency=1, sweep_interval=300.0) as system,
+        system.client() as client,
+    ):
+        system.wait_ready()
+        futures = [client.append(f"table_{n}", frame(0, n, 10)) for n in range(60)]
+        began = time.monotonic()
+        for future in futures:
+            future.result(60)
+    # Left to its timers the worker would take one or two of them in a second.
+    assert time.monotonic() - began < 15

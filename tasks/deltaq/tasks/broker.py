@@ -20,7 +20,6 @@ def make_celery(settings: Settings) -> Celery:
         task_serializer="json",
         event_serializer="json",
         task_ignore_result=True,
-        task_send_sent_event=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
