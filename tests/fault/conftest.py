@@ -25,17 +25,20 @@ def evidence_of(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[Run], dict[str, Evidence]]:
     """Perform a run when its first cell asks; one that failed fails all its cells."""
-    known: dict[Run, dict[str, Evidence] | BaseException] = {}
+    known: dict[Run, dict[str, Evidence]] = {}
+    skipped: dict[Run, str] = {}
 
     def evidence_of(run: Run) -> dict[str, Evidence]:
+        if run in skipped:
+            pytest.skip(skipped[run])
         if run not in known:
+            known[run] = {}
             try:
                 known[run] = perform(run, tmp_path_factory.mktemp(run.name))
-            except BaseException as exc:
-                known[run] = exc
-        found = known[run]
-        if isinstance(found, BaseException):
-            raise found
-        return found
+            except pytest.skip.Exception as exc:
+                skipped[run] = str(exc)
+                raise
+        assert known[run], "the run came to no end; the first of its cells says why"
+        return known[run]
 
     return evidence_of

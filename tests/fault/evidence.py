@@ -15,6 +15,8 @@ from deltaq.tasks import keys
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System
+from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.lake import Lake
 from deltaq.worker.sweeper import Sweeper
 from tests.fault.work import Row
 from tests.support.log import committed_requests, committed_versions
@@ -92,7 +94,7 @@ def gather(system: System, table: str, told: Told) -> Evidence:
         committed=committed_versions(path),
         sequences=[sequence for _, sequence, _ in committed_requests(path)],
         rows=_rows(path),
-        leftovers=[*leftovers, *_strays(path)],
+        leftovers=[*leftovers, *_strays(system, table)],
         dead={f.stem for f in (system.settings.staging_root / "dead" / table).glob("*")},
     )
 
@@ -130,16 +132,14 @@ def _rows(path: Path) -> list[Row]:
     return sorted(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def _strays(path: Path) -> Iterator[str]:
+def _strays(system: System, table: str) -> Iterator[str]:
     """Vacuum the table, and name the files that are neither gone nor the table's."""
-    table = DeltaTable(str(path))
-    table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+    lake, staging = Lake(system.settings.lake), StagingArea(system.settings.staging_root)
+    NativeEngine(lake, staging).vacuum(table, retention_hours=0, force=True)
+    path = lake.path(table)
     wanted = {Path(uri.removeprefix("file://")) for uri in DeltaTable(str(path)).file_uris()}
     for file in path.rglob("*"):
-        if file.is_dir() or file in wanted:
-            continue
-        if file.parent.name == "_delta_log" and _LOG_NAMES.fullmatch(file.name):
-            continue
-        if file.name.startswith(".") and file.with_name(file.name[1:-4]) in wanted:
-            continue  # Hadoop's checksum of a file of the table
-        yield f"stray file {file.relative_to(path)}"
+        checked = file.with_name(file.name[1:].removesuffix(".crc"))
+        in_log = file.parent.name == "_delta_log" and _LOG_NAMES.fullmatch(file.name)
+        if not (file.is_dir() or in_log or {file, checked} & wanted):
+            yield f"stray file {file.relative_to(path)}"

@@ -181,6 +181,7 @@ class ClientScene(Scene):
     def __init__(self, run: Run, folder: Path, system: System) -> None:
         super().__init__(run, folder, system)
         self._answers = folder / "answers.json"
+        self._clients: list[subprocess.Popen[bytes]] = []
         system.start_worker()
 
     def start_client(
@@ -195,12 +196,14 @@ class ClientScene(Scene):
             "TABLES": json.dumps(self.tables),
         }
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            client = subprocess.Popen(
                 [sys.executable, "-m", "tests.fault.client_program"],
                 env=environment(**variables),
                 stdout=log,
                 stderr=log,
             )
+        self._clients.append(client)
+        return client
 
     def settle(self, client: subprocess.Popen[bytes]) -> None:
         """Wait for the program's end and read what it was told."""
@@ -208,6 +211,11 @@ class ClientScene(Scene):
         assert client.returncode == 0, self._last_words()
         for table, told in json.loads(self._answers.read_text()).items():
             self.told[table] = Told(**told)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.kill()
+            client.wait()
 
 
 def client_kill(scene: ClientScene) -> None:
@@ -297,8 +305,9 @@ def perform(run: Run, folder: Path) -> dict[str, Evidence]:
             worker_scene = scene = WorkerScene(run, folder, system, client)
             _OF_WORKERS[run.fault](worker_scene, *disks)
         else:
-            scene = ClientScene(run, folder, system)
-            _OF_CLIENTS[run.fault](scene, *disks)
+            client_scene = scene = ClientScene(run, folder, system)
+            stack.callback(client_scene.close)
+            _OF_CLIENTS[run.fault](client_scene, *disks)
         scene.end_workers()
         clean(system)
         said = system.log.read_text()

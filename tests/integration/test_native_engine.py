@@ -762,15 +762,20 @@ def test_optimize_compacts_files_and_keeps_rows_and_ledger(abc: Bench) -> None:
 
 
 def test_vacuum_removes_what_no_version_needs_and_less_than_a_week_needs_force(abc: Bench) -> None:
+    (old,) = abc.path().glob("*.parquet")
+    checksum = old.with_name(f".{old.name}.crc")  # as Spark leaves beside what it writes
+    checksum.touch()
     abc.apply(Overwrite, prices((9, "z", 9.0)))
 
     with pytest.raises(InvalidRequest, match="168"):
         abc.engine.vacuum("t", retention_hours=1)
     assert len(abc.engine.vacuum("t", retention_hours=0, force=True, dry_run=True)) == 1
     assert len(list(abc.path().glob("*.parquet"))) == 2
+    assert checksum.exists()
     abc.engine.vacuum("t", retention_hours=0, force=True)
 
     assert len(list(abc.path().glob("*.parquet"))) == 1
+    assert not checksum.exists()
     assert abc.rows() == as_rows((9, "z", 9.0))
     with pytest.raises(VersionNotFound):
         abc.read(version=0)

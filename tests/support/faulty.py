@@ -48,17 +48,26 @@ class Saboteur:
             frozenset(os.environ["FAULT_TABLES"].split(",")),
         )
 
-    def reached(self, step: Step, table: str) -> None:
+    def reached(self, step: Step, table: str) -> bool:
+        """Hold a thread up if it is the first with the table at its step.
+
+        Returns:
+            Whether the thread may go on. Not with a second wake-up for a table that is held up
+            at its first: threads would run out.
+        """
         if self._done.is_set() or table.partition("-")[0] != step:
-            return
+            return True
         with self._lock:
-            was_last = self._missing == {table}
+            if table not in self._missing:
+                return False
             self._missing.discard(table)
             (self._folder / "missing").write_text(",".join(sorted(self._missing)))
+            was_last = not self._missing
         if was_last:
             self._do()
             self._done.set()
         self._done.wait()
+        return True
 
     def _do(self) -> None:
         if self._deed is Deed.WAIT:

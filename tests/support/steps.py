@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-#: Called with the step and the table when a thread comes to the step.
-Reached = Callable[["Step", str], None]
+#: Called with the step and the table when a thread comes to the step; False, before a
+#: function, leaves the function out.
+Reached = Callable[["Step", str], bool]
 
 
 class Step(StrEnum):
@@ -127,8 +128,8 @@ def _wrapped(
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if hook.when == "before":
-            reached(step, hook.table(*args, **kwargs))
-            return function(*args, **kwargs)
+            goes_on = reached(step, hook.table(*args, **kwargs))
+            return function(*args, **kwargs) if goes_on else None
         result = function(*args, **kwargs)
         reached(step, hook.table(*args, **kwargs))
         return result

@@ -114,6 +114,9 @@ class Leases:
         )
         if answer == "lost":
             raise LeaseLost(f"the lease of table {table} went to another worker", table=table)
+        if answer == "released":
+            with self._lock:  # renewing it from now on would say that it is lost
+                self._held.discard(lease)
         return answer == "released", [Lane(lane) for lane in waiting]
 
     def close(self) -> None:

@@ -101,9 +101,12 @@ class NativeEngine:
     ) -> list[str]:
         """Remove files that no version of the last hours needs; return their paths."""
         with self._writable(table) as found:
-            return native_maintenance.vacuum(
+            removed = native_maintenance.vacuum(
                 found, retention_hours=retention_hours, force=force, dry_run=dry_run
             )
+            if not dry_run:
+                native_maintenance.remove_checksums(self._lake.path(table))
+            return removed
 
     def restore(
         self, table: str, *, version: int | None = None, timestamp: str | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
@@ -54,6 +55,13 @@ def vacuum(
     return table.vacuum(
         retention_hours, dry_run=dry_run, enforce_retention_duration=not force, full=True
     )
+
+
+def remove_checksums(path: Path) -> None:
+    """Remove the checksums of files that are gone: Hadoop wrote them, delta-rs overlooks them."""
+    for checksum in path.rglob(".*.crc"):
+        if not checksum.with_name(checksum.name[1:].removesuffix(".crc")).exists():
+            checksum.unlink(missing_ok=True)
 
 
 def restore(
