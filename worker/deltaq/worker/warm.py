@@ -42,6 +42,8 @@ _CONF = {
     f"{_DELTA}properties.defaults.checkpointInterval": "100",
     f"{_DELTA}commit.idempotencyCheck.enabled": "true",
     f"{_DELTA}maxCommitAttempts": "20",
+    # Delta's own store lets another JVM replace a commit of this one; see worker/java.
+    "spark.delta.logStore.file.impl": "deltaq.LocalLogStore",
     # Staged files do not change, so the source of a merge may be read twice.
     f"{_DELTA}merge.materializeSource": "none",
     # Beside a long job a short one gets its share.
@@ -60,6 +62,9 @@ _CONF = {
 }
 #: Lists to which a user's value is added; without ours there is no Delta.
 _JOINED = ("spark.jars", "spark.sql.extensions")
+
+#: Has our Java classes; decision 11 tells how it is built.
+_LOG_STORE = Path(__file__).with_name("log-store.jar")
 
 #: Seconds after which a start that failed is tried again by whoever needs Spark.
 _TRY_AGAIN = 30.0
@@ -259,7 +264,7 @@ def _conf(settings: Settings, jars: list[Path], folder: Path) -> dict[str, str]:
         **_CONF,
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.spark_memory,
-        "spark.jars": ",".join(str(jar) for jar in jars),
+        "spark.jars": ",".join(str(jar) for jar in (*jars, _LOG_STORE)),
         "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
         "spark.local.dir": str(folder),
     }
