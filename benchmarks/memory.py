@@ -14,12 +14,12 @@ from benchmarks.results import Result, compared, limited
 from benchmarks.run import PATIENCE, Run, race
 from benchmarks.tables import audit, version_of
 from benchmarks.work import APPEND
-from benchmarks.writers import clients
-from deltaq.client import Client, Outcome
+from benchmarks.writers import clients, succeeded
+from deltaq.client import Client
 
 _WRITERS = 10
 _MIB = 1 << 20
-#: Parts that the run is cut into; the first is for warming up, and ends of it are compared.
+#: Parts that the watch is cut into; the first is for warming up.
 _PARTS = 10
 
 
@@ -29,15 +29,16 @@ def memory(run: Run) -> list[Result]:
     frames = APPEND.frames(_WRITERS, each)
     with run.place() as place, run.system(place) as system, clients(system, _WRITERS) as made:
         run.say(f"memory: {_WRITERS * each} appends by writers that wait")
-        outcomes: list[Outcome] = []
         with _Watch(system.worker_pids[0]) as watch:
             pairs = zip(made, frames, strict=True)
-            done = race([partial(_write, client, own, outcomes) for client, own in pairs])
+            done = race([partial(_write, client, own) for client, own in pairs])
         path = system.settings.lake / "long"
         found = audit(path, [f for own in frames for f in own], failed=done.failed)
         commits = version_of(path) + 1
+        turns = run.size(60, 3)
+        run.say(f"memory: {turns} more, in turns with a new table")
+        long, short = _commit_milliseconds(made[0], ["long", "short"], turns)
     early, late = _ends(watch.rss_bytes)
-    quick, slow = _ends(_commit_seconds(outcomes))
     notes = f"{done.done} appends in {commits} commits, {done.rate:.0f}/s: {found}"
     return [
         limited(
@@ -51,27 +52,30 @@ def memory(run: Run) -> list[Result]:
         ),
         compared(
             "memory",
-            1000 * slow,
-            1000 * quick,
-            baseline_name="the same after a tenth of them",
+            long,
+            short,
+            baseline_name="a commit to a new table",
             unit="ms",
             goal=("at most", 1.2),
-            notes=f"median commit in the last tenth; {notes}",
+            notes=f"a commit after them, {turns} in turns; {notes}",
             correct=found.clean,
         ),
     ]
 
 
-def _write(client: Client, frames: Sequence[pa.Table], outcomes: list[Outcome]) -> tuple[int, int]:
-    for frame in frames:
-        outcomes.append(client.append("long", frame).result(PATIENCE))
-    return len(frames), 0
+def _write(client: Client, frames: Sequence[pa.Table]) -> tuple[int, int]:
+    done = sum(succeeded(client.append("long", frame)) for frame in frames)
+    return done, len(frames) - done
 
 
-def _commit_seconds(outcomes: Sequence[Outcome]) -> list[float]:
-    """List how long each commit took, in order."""
-    by_version = {outcome.version: outcome.commit_seconds for outcome in outcomes}
-    return [by_version[version] or 0.0 for version in sorted(v for v in by_version if v)]
+def _commit_milliseconds(client: Client, tables: Sequence[str], turns: int) -> list[float]:
+    """Append to tables in turns; return the median time of a commit to each."""
+    taken: dict[str, list[float]] = {table: [] for table in tables}
+    for number in range(turns):
+        for table in tables:
+            outcome = client.append(table, APPEND.frame(0, number)).result(PATIENCE)
+            taken[table].append(1000 * (outcome.commit_seconds or 0.0))
+    return [statistics.median(found) for found in taken.values()]
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
