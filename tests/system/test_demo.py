@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -81,8 +82,12 @@ def test_the_demo_leaves_a_folder_alone_that_has_something_in_it(tmp_path: Path)
 
 
 def _writers(parent: int) -> list[int]:
-    children = psutil.Process(parent).children()
-    return [child.pid for child in children if "multiprocessing.spawn" in str(child.cmdline())]
+    found = []
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+            if "multiprocessing.spawn" in str(child.cmdline()):
+                found.append(child.pid)
+    return found
 
 
 def _text(file: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -83,7 +84,8 @@ def run_writers(
             writer = context.Process(
                 target=_write, args=(parts[number::count], dict(env), sender), daemon=True
             )
-            writer.start()
+            with _sigint_blocked():
+                writer.start()
             sender.close()  # so that the pipe ends when the writer does
             writers[receiver] = writer
         _listen(writers, on_written)
@@ -92,6 +94,16 @@ def run_writers(
             receiver.close()
             writer.terminate()
             writer.join()
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Start processes that Ctrl-C, which reaches all of a terminal, does not end: we do."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(
@@ -112,7 +124,6 @@ def _listen(
 
 
 def _write(parts: Sequence[Part], env: Mapping[str, str], reports: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
     os.environ.update(env)
     resolved: SimpleQueue[tuple[Future[Outcome], float]] = SimpleQueue()
     sent: dict[Future[Outcome], tuple[Part, float, float]] = {}
