@@ -79,15 +79,15 @@ def run_writers(
     context = multiprocessing.get_context("spawn")
     writers: dict[Connection, multiprocessing.context.SpawnProcess] = {}
     try:
-        for number in range(count):
-            receiver, sender = context.Pipe(duplex=False)
-            writer = context.Process(
-                target=_write, args=(parts[number::count], dict(env), sender), daemon=True
-            )
-            with _sigint_blocked():
+        with _sigint_blocked():  # as a whole: each writer that starts is one that we know
+            for number in range(count):
+                receiver, sender = context.Pipe(duplex=False)
+                writer = context.Process(
+                    target=_write, args=(parts[number::count], dict(env), sender), daemon=True
+                )
                 writer.start()
-            sender.close()  # so that the pipe ends when the writer does
-            writers[receiver] = writer
+                sender.close()  # so that the pipe ends when the writer does
+                writers[receiver] = writer
         _listen(writers, on_written)
     finally:
         for receiver, writer in writers.items():
