@@ -71,14 +71,7 @@ def test_a_worker_without_java_says_what_to_install(lake: Path, tmp_path: Path) 
     env = {**os.environ, "DELTAQ_LAKE": str(lake), "PATH": str(tmp_path)}
     env.pop("JAVA_HOME", None)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "deltaq.worker", "worker"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = _start_in_vain(env)
 
     assert done.returncode == 2
     assert "Java 17" in done.stderr
@@ -88,14 +81,7 @@ def test_a_worker_without_java_says_what_to_install(lake: Path, tmp_path: Path) 
 def test_a_worker_with_a_wrong_setting_names_it(lake: Path) -> None:
     env = {**os.environ, "DELTAQ_LAKE": str(lake), "DELTAQ_LEASE_TLL": "3"}
 
-    done = subprocess.run(
-        [sys.executable, "-m", "deltaq.worker", "worker"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = _start_in_vain(env)
 
     assert done.returncode == 2
     assert "DELTAQ_LEASE_TLL" in done.stderr
@@ -120,6 +106,17 @@ def test_dev_ends_all_its_processes_on_ctrl_c(lake: Path) -> None:
 
     assert dev.returncode == 0, errors
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), within=30)
+
+
+def _start_in_vain(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deltaq.worker", "worker"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def _descendants(pid: int) -> list[int]:
