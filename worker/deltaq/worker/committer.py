@@ -93,13 +93,13 @@ class Committer:
         table = turn.lease.table
         while turn.goes_on(self._stopping):
             lane, waiting = self._peek(turn)
-            if not waiting:
+            try:
+                if waiting:
+                    self._commit_head(turn, lane, waiting)
+                turn.failures = 0
+                # Mostly the inbox is empty now: asking for the release first saves the peeks.
                 if self._release(turn.lease, force=False):
                     return
-                continue
-            try:
-                self._commit_head(turn, lane, waiting)
-                turn.failures = 0
             except (LeaseLost, QueueUnavailable):
                 raise
             except EngineUnavailable as exc:
