@@ -81,7 +81,9 @@ def clean(system: System) -> None:
     settings = system.settings
     with system.redis.connect() as client:
         staging, inbox = StagingArea(settings.staging_root), Inbox(client, settings)
-        Sweeper(client, inbox, staging, settings, ring=lambda *_: None).clean(older_than=0)
+        Sweeper(client, inbox, staging, settings, ring=lambda *_: None, rung=lambda _: 0).clean(
+            older_than=0
+        )
 
 
 def gather(system: System, table: str, told: Told) -> Evidence:

@@ -178,7 +178,7 @@ def test_a_table_that_waits_for_spark_gives_its_slot_back(bench: Bench, client: 
 
     assert not future.done()
     assert bench.redis.exists(keys.lease("t")) == 0
-    assert bench.inbox.forgotten() == [("t", Lane.LIVE)]
+    assert bench.inbox.forgotten() == {Lane.LIVE: ["t"]}
     bench.committer.drain("t")
     assert future.result(5).state is State.COMMITTED
 

@@ -386,9 +386,9 @@ def test_the_answer_to_a_query_is_kept_and_published(inbox: Inbox, queue: redis.
 def test_forgotten_lanes_are_those_with_work_and_no_holder(inbox: Inbox, scripts: Scripts) -> None:
     inbox.submit(append())
     inbox.submit(append(lane=Lane.MAINTENANCE))
-    assert inbox.forgotten() == [(TABLE, Lane.LIVE), (TABLE, Lane.MAINTENANCE)]
+    assert inbox.forgotten() == {Lane.LIVE: [TABLE], Lane.MAINTENANCE: [TABLE]}
     take(scripts, "a")
-    assert inbox.forgotten() == []
+    assert inbox.forgotten() == {}
 
 
 def test_at_its_memory_limit_redis_takes_no_request_but_lets_workers_drain(

@@ -65,7 +65,14 @@ def test_the_sweeper_buries_what_a_worker_killed_after_telling_could_not(
     player.commit_all("t", error=ERROR)
     staged.write_bytes(content)  # which the player has removed, as no worker would
 
-    sweeper = Sweeper(player.client, player.inbox, player.staging, settings, ring=lambda *_: None)
+    sweeper = Sweeper(
+        player.client,
+        player.inbox,
+        player.staging,
+        settings,
+        ring=lambda *_: None,
+        rung=lambda _: 0,
+    )
 
     assert sweeper.clean(older_than=0) == 1
     assert not staged.exists()

@@ -61,7 +61,9 @@ def _clean(system: System) -> None:
     redis = system.redis.connect()
     settings = system.settings
     staging, inbox = StagingArea(settings.staging_root), Inbox(redis, settings)
-    Sweeper(redis, inbox, staging, settings, ring=lambda *_: None).clean(older_than=0)
+    Sweeper(redis, inbox, staging, settings, ring=lambda *_: None, rung=lambda _: 0).clean(
+        older_than=0
+    )
     redis.close()
 
 

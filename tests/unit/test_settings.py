@@ -26,7 +26,7 @@ def test_arguments_go_before_the_environment_before_the_file_before_defaults(
     assert settings.lake == Path("/file")
     assert settings.lease_ttl == 4
     assert settings.time_slice == 6
-    assert settings.sweep_interval == 5
+    assert settings.sweep_interval == 1
 
 
 def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

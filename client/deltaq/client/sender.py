@@ -6,8 +6,6 @@ import logging
 import threading
 from typing import Any
 
-import redis
-
 from deltaq.tasks import keys
 from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.query import Query, encode_query
@@ -31,7 +29,7 @@ class Sender:
 
         try:
             ring(self._celery(), table, lane)
-        except Exception as exc:  # the request is accepted, whatever the broker's trouble is
+        except QueueUnavailable as exc:
             logger.warning("wake-up for table %s was not sent: %s", table, exc)
 
     def ask(self, query: Query) -> None:
@@ -40,9 +38,9 @@ class Sender:
         Raises:
             QueueUnavailable: The broker did not take it.
         """
-        from kombu.exceptions import KombuError
+        from deltaq.tasks.broker import broker_errors
 
-        try:
+        with broker_errors():
             self._celery().send_task(
                 keys.READ_TASK,
                 args=[encode_query(query)],
@@ -50,11 +48,6 @@ class Sender:
                 ignore_result=True,
                 retry=False,
             )
-        except (KombuError, redis.exceptions.RedisError, OSError) as exc:
-            raise QueueUnavailable(
-                f"the broker took no query: {exc}; check that it runs and that broker_url or "
-                "redis_url is right"
-            ) from exc
 
     def close(self) -> None:
         """Close the connections to the broker."""

@@ -5,9 +5,15 @@ A message may be lost, or come twice: the inbox is the truth and the sweeper rin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
 from celery import Celery
+from kombu.exceptions import KombuError
 
 from deltaq.tasks import keys
+from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 
@@ -34,8 +40,44 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Translate errors of the broker.
+
+    Raises:
+        QueueUnavailable: It cannot be reached or does not answer.
+    """
+    try:
+        yield
+    except (KombuError, redis.exceptions.RedisError, OSError) as exc:
+        raise QueueUnavailable(
+            f"the broker does not answer: {exc}; check that it runs and that broker_url or "
+            "redis_url is right"
+        ) from exc
+
+
 def ring(app: Celery, table: str, lane: Lane) -> None:
-    """Send a wake-up: a lane of a table has requests."""
-    app.send_task(
-        keys.COMMIT_TASK, args=[table], queue=keys.lane_queue(lane), ignore_result=True, retry=False
-    )
+    """Send a wake-up: a lane of a table has requests.
+
+    Raises:
+        QueueUnavailable: The broker did not take it; the sweeper will ring.
+    """
+    with broker_errors():
+        app.send_task(
+            keys.COMMIT_TASK,
+            args=[table],
+            queue=keys.lane_queue(lane),
+            ignore_result=True,
+            retry=False,
+        )
+
+
+def count_rung(app: Celery, lane: Lane) -> int:
+    """Count the wake-ups of a lane, of all tables, that no worker has taken yet.
+
+    Raises:
+        QueueUnavailable: The broker did not answer.
+    """
+    with broker_errors(), app.connection_or_acquire() as connection:
+        queue = connection.default_channel.queue_declare(keys.lane_queue(lane))
+        return int(queue.message_count)

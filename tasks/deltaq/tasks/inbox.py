@@ -27,6 +27,8 @@ from deltaq.tasks.request import Lane, Request, encode_request, operation_of
 from deltaq.tasks.settings import Settings
 
 LANES = tuple(Lane)
+#: Tables that the sweeper looks at in one call.
+_TABLES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,23 +264,21 @@ class Inbox:
             ],
         )
 
-    def forgotten(self) -> list[tuple[str, Lane]]:
-        """List the lanes that have requests although nobody holds their table's lease."""
-        with queue_errors():
-            members: Any = self._client.smembers(keys.TABLES)
-            tables: list[str] = sorted(members)
-            pipeline = self._client.pipeline(transaction=False)
-            for table in tables:
-                pipeline.exists(keys.lease(table))
-                for lane in LANES:
-                    pipeline.xlen(keys.inbox(table, lane))
-            replies = iter(pipeline.execute())
-        found = []
-        for table in tables:
-            leased = next(replies)
-            waiting = [lane for lane in LANES if next(replies)]
-            found += [(table, lane) for lane in waiting if not leased]
-        return found
+    def forgotten(self) -> dict[Lane, list[str]]:
+        """Find the tables that have requests in a lane although nobody holds their lease.
+
+        Each call to Redis looks at some hundred tables, so that commits get in between.
+        """
+        found: dict[Lane, set[str]] = defaultdict(set)
+        cursor = "0"
+        while True:
+            cursor, *pairs = self._scripts.run(
+                "forgotten", [keys.TABLES], [cursor, _TABLES_AT_ONCE, *LANES]
+            )
+            for table, lane in zip(pairs[::2], pairs[1::2], strict=True):
+                found[Lane(lane)].add(table)
+            if cursor == "0":
+                return {lane: sorted(tables) for lane, tables in found.items()}
 
 
 def cancelled_outcome(request: Request) -> Outcome:

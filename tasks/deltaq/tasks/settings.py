@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     )
     lease_ttl: float = Field(5.0, ge=0.5, description="A silent committer is replaced after this.")
     time_slice: float = Field(5.0, gt=0, description="A table is handed back after this.")
-    sweep_interval: float = Field(5.0, gt=0, description="How often forgotten tables are rung.")
+    sweep_interval: float = Field(1.0, gt=0, description="How often forgotten tables are rung.")
     retry_seconds: float = Field(
         30.0, gt=0, description="Longest pause between two tries of a commit."
     )

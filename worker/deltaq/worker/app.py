@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -19,9 +20,9 @@ from celery.worker import state
 from kombu.transport import redis as transport
 
 from deltaq.tasks import keys
-from deltaq.tasks.broker import make_celery, ring
+from deltaq.tasks.broker import count_rung, make_celery, ring
 from deltaq.tasks.connection import connect
-from deltaq.tasks.errors import TransientError
+from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
@@ -70,7 +71,14 @@ class Worker:
             settings=settings,
         )
         self.leases = Leases(client, settings, holder=self.name)
-        self.sweeper = Sweeper(client, inbox, staging, settings, ring=self._ring)
+        self.sweeper = Sweeper(
+            client,
+            inbox,
+            staging,
+            settings,
+            ring=self._ring,
+            rung=partial(count_rung, self.app),
+        )
         self.reader = Reader(
             router=router, lake=lake, staging=staging, inbox=inbox, keep=settings.read_ttl
         )
@@ -133,7 +141,7 @@ class Worker:
     def _ring(self, table: str, lane: Lane) -> None:
         try:
             ring(self.app, table, lane)
-        except TransientError as exc:
+        except QueueUnavailable as exc:
             logger.warning("wake-up for table %s not sent: %s; the sweeper will", table, exc)
 
     def _spark_is_warm(self) -> None:

@@ -32,6 +32,14 @@ class Sweeper:
     """Rings forgotten tables and removes files that are no longer needed, in its own thread.
 
     Of all workers on one Redis, one sweeps at a time.
+
+    Args:
+        client: Connections to the queue's Redis.
+        inbox: Where requests wait.
+        staging: Where files are left.
+        settings: Intervals and how long things are kept.
+        ring: Sends a wake-up.
+        rung: Counts the wake-ups of a lane, of all tables, that no worker has taken yet.
     """
 
     def __init__(
@@ -42,12 +50,14 @@ class Sweeper:
         settings: Settings,
         *,
         ring: Callable[[str, Lane], None],
+        rung: Callable[[Lane], int],
     ) -> None:
         self._client = client
         self._inbox = inbox
         self._staging = staging
         self._settings = settings
         self._ring = ring
+        self._rung = rung
         self._cleaned = 0.0
         self._closing = self._hurried = False
         self._woken = threading.Event()
@@ -93,15 +103,21 @@ class Sweeper:
             return bool(self._client.set(keys.SWEEP, "1", nx=True, px=milliseconds))
 
     def sweep(self) -> int:
-        """Ring every table that has requests and no committer; return how many lanes.
+        """Ring the tables that have requests and no committer; return how many lanes.
+
+        As long as the broker has a wake-up for each of them, none was lost: they wait for
+        a free worker, and ringing again would only make the queue longer.
 
         Raises:
-            QueueUnavailable: Redis did not answer.
+            QueueUnavailable: Redis or the broker did not answer.
         """
-        forgotten = self._inbox.forgotten()
-        for table, lane in forgotten:
-            self._ring(table, lane)
-        return len(forgotten)
+        rung = 0
+        for lane, tables in self._inbox.forgotten().items():
+            if self._rung(lane) < len(tables):
+                for table in tables:
+                    self._ring(table, lane)
+                rung += len(tables)
+        return rung
 
     def clean(self, *, older_than: float) -> int:
         """Remove old results of reads, and staged files of requests long settled.

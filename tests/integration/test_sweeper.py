@@ -1,0 +1,84 @@
+"""Which tables the sweeper rings, with a real broker and nobody who takes what is rung."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pyarrow as pa
+import pytest
+
+from deltaq.client import Client
+from deltaq.tasks import keys
+from deltaq.tasks.broker import count_rung, make_celery, ring
+from deltaq.tasks.request import Lane
+from deltaq.tasks.settings import Settings
+from deltaq.worker.sweeper import Sweeper
+from tests.support.player import Player
+
+ROWS = pa.table({"n": [1]})
+QUEUE = keys.lane_queue(Lane.LIVE)
+
+
+@pytest.fixture
+def player(settings: Settings) -> Iterator[Player]:
+    player = Player(settings)
+    yield player
+    player.close()
+
+
+@pytest.fixture
+def sweeper(settings: Settings, player: Player) -> Iterator[Sweeper]:
+    with make_celery(settings) as app:
+        yield Sweeper(
+            player.client,
+            player.inbox,
+            player.staging,
+            settings,
+            ring=partial(ring, app),
+            rung=partial(count_rung, app),
+        )
+
+
+@pytest.fixture
+def waiting(settings: Settings) -> None:
+    """Three tables with a request each, for each of which the client has rung."""
+    with Client(settings) as client:
+        for table in ("a", "b", "c"):
+            client.append(table, ROWS)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_tables_whose_wake_ups_wait_for_a_worker_are_not_rung_again(
+    sweeper: Sweeper, player: Player
+) -> None:
+    assert sweeper.sweep() == 0
+    assert player.client.llen(QUEUE) == 3
+
+
+@pytest.mark.usefixtures("waiting")
+def test_tables_are_rung_when_a_wake_up_was_lost(sweeper: Sweeper, player: Player) -> None:
+    player.client.lpop(QUEUE)
+
+    assert sweeper.sweep() == 3
+    assert player.client.llen(QUEUE) == 2 + 3
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_table_that_is_being_committed_is_not_rung(sweeper: Sweeper, player: Player) -> None:
+    player.client.delete(QUEUE)
+    player.lease("a")
+
+    assert sweeper.sweep() == 2
+    assert sweeper.sweep() == 0  # those two wait for a worker now
+
+
+def test_more_tables_than_one_call_looks_at_are_all_found(
+    settings: Settings, sweeper: Sweeper, player: Player
+) -> None:
+    with Client(settings) as client:
+        for n in range(1100):
+            client.append(f"t{n}", ROWS)
+    player.client.delete(QUEUE)
+
+    assert sweeper.sweep() == 1100
