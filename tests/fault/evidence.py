@@ -89,16 +89,21 @@ def clean(system: System) -> None:
 def gather(system: System, table: str, told: Told) -> Evidence:
     """Look at a table, its Redis keys and its folders; removes what vacuum would remove."""
     path = system.settings.lake / table
-    with system.redis.connect() as client:
-        leftovers = [*_in_redis(client, table), *_staged(system, table)]
     return Evidence(
         told=told,
         committed=committed_versions(path),
         sequences=[sequence for _, sequence, _ in committed_requests(path)],
         rows=_rows(path),
-        leftovers=[*leftovers, *_strays(system, table)],
+        leftovers=leftovers(system, table),
         dead={f.stem for f in (system.settings.staging_root / "dead" / table).glob("*")},
     )
+
+
+def leftovers(system: System, table: str) -> list[str]:
+    """Name what nobody would clear away; removes what vacuum would remove."""
+    with system.redis.connect() as client:
+        queued = [*_in_redis(client, table)]
+    return [*queued, *_staged(system, table), *_strays(system, table)]
 
 
 def _in_redis(client: redis.Redis, table: str) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Twenty writers and a fault every few seconds, for as long as one likes."""
