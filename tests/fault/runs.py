@@ -192,6 +192,8 @@ class ClientScene(Scene):
             **self.system.env,
             **(self.variables(deed) if deed else {}),
             **through,
+            # The disk that is filled is smaller than the room that is left free by default.
+            "DELTAQ_STAGING_MIN_FREE_BYTES": "0",
             "ANSWERS": str(self._answers),
             "TABLES": json.dumps(self.tables),
         }

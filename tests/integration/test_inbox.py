@@ -13,7 +13,7 @@ import redis
 from deltaq.tasks import keys
 from deltaq.tasks.connection import Scripts, connect
 from deltaq.tasks.errors import LeaseLost, QueueFull, RequestIdConflict
-from deltaq.tasks.inbox import LANES, Inbox, Settled, cancelled_outcome
+from deltaq.tasks.inbox import LANES, Inbox, Settled, unapplied
 from deltaq.tasks.outcome import Outcome, State, decode_outcomes
 from deltaq.tasks.request import Append, Lane, decode_request, new_request_id
 from deltaq.tasks.settings import Settings
@@ -155,7 +155,12 @@ def test_a_lane_holds_no_more_requests_than_allowed(queue: redis.Redis, settings
     inbox.submit(append())
     with pytest.raises(QueueFull) as caught:
         inbox.submit(append())
-    assert caught.value.details == {"waiting": 2, "waiting_bytes": 200}
+    assert caught.value.details == {
+        "waiting": 2,
+        "waiting_bytes": 200,
+        "max_requests": 2,
+        "max_bytes": settings.inbox_max_bytes,
+    }
 
 
 def test_a_lane_holds_no_more_bytes_than_allowed_but_one_large_request(
@@ -265,7 +270,7 @@ def test_a_claim_notices_that_a_request_was_cancelled(inbox: Inbox, scripts: Scr
     inbox.submit(first)
     inbox.submit(second)
     take(scripts, "a")
-    assert inbox.cancel(second, reason=cancelled_outcome(second)) is State.CANCELLED
+    assert inbox.cancel(second, reason=unapplied(second, State.CANCELLED)) is State.CANCELLED
     assert inbox.claim(TABLE, Lane.LIVE, [1, 2], token="a") == 0
 
 
@@ -275,13 +280,13 @@ def test_a_cancelled_request_is_gone_and_its_client_hears_of_it(
     request = append()
     inbox.submit(request)
     with listening(queue) as heard:
-        assert inbox.cancel(request, reason=cancelled_outcome(request)) is State.CANCELLED
+        assert inbox.cancel(request, reason=unapplied(request, State.CANCELLED)) is State.CANCELLED
         message = heard.get_message(timeout=5)
     assert message is not None
-    assert decode_outcomes(message["data"]) == [cancelled_outcome(request)]
+    assert decode_outcomes(message["data"]) == [unapplied(request, State.CANCELLED)]
     assert inbox.peek(TABLE, Lane.LIVE, count=1) == []
     assert queue.hget(keys.seq(TABLE), "bytes:live") == "0"
-    assert inbox.outcomes([(TABLE, request.request_id)]) == [cancelled_outcome(request)]
+    assert inbox.outcomes([(TABLE, request.request_id)]) == [unapplied(request, State.CANCELLED)]
 
 
 def test_a_claimed_request_cannot_be_cancelled_even_when_the_lease_is_gone(
@@ -292,18 +297,18 @@ def test_a_claimed_request_cannot_be_cancelled_even_when_the_lease_is_gone(
     take(scripts, "a")
     inbox.claim(TABLE, Lane.LIVE, [1], token="a")
     release(scripts, "a", force=True)
-    assert inbox.cancel(request, reason=cancelled_outcome(request)) is State.QUEUED
+    assert inbox.cancel(request, reason=unapplied(request, State.CANCELLED)) is State.QUEUED
 
 
 def test_cancelling_tells_the_state_of_what_is_settled_or_unknown(
     inbox: Inbox, scripts: Scripts
 ) -> None:
     request = append()
-    assert inbox.cancel(request, reason=cancelled_outcome(request)) is None
+    assert inbox.cancel(request, reason=unapplied(request, State.CANCELLED)) is None
     inbox.submit(request)
     take(scripts, "a")
     inbox.acknowledge(TABLE, Lane.LIVE, [settled(request)], upto=1, token="a")
-    assert inbox.cancel(request, reason=cancelled_outcome(request)) is State.COMMITTED
+    assert inbox.cancel(request, reason=unapplied(request, State.CANCELLED)) is State.COMMITTED
 
 
 def test_acknowledging_removes_the_requests_and_tells_each_client_once(
@@ -403,7 +408,7 @@ def test_at_its_memory_limit_redis_takes_no_request_but_lets_workers_drain(
     assert take(scripts, "a")[0] == 1
     assert renew(scripts, "a") == 1
     assert inbox.claim(TABLE, Lane.LIVE, [1], token="a") == 1
-    assert inbox.cancel(second, reason=cancelled_outcome(second)) is State.CANCELLED
+    assert inbox.cancel(second, reason=unapplied(second, State.CANCELLED)) is State.CANCELLED
     inbox.acknowledge(TABLE, Lane.LIVE, [settled(first)], upto=1, token="a")
     assert release(scripts, "a") == ["released"]
     assert inbox.outcomes([(TABLE, first.request_id)]) == [committed(first)]

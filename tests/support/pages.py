@@ -83,6 +83,8 @@ def _default(name: str, value: object) -> str:
             return f"`{value.get_secret_value()}`"
         case tuple():
             return f"`{','.join(value)}`"
+        case bool():
+            return f"`{str(value).lower()}`"
         case int() if name.endswith("_bytes"):
             return f"{value // MiB} MiB"
         case int() | float():

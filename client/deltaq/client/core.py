@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import threading
 import time
 import uuid
 import weakref
@@ -18,18 +19,20 @@ from deltaq.client.frames import Frame, Rows, to_rows
 from deltaq.client.future import Future
 from deltaq.client.listener import Listener
 from deltaq.client.pending import Pending, PendingQuery, PendingRequest
+from deltaq.client.room import Room
 from deltaq.client.sender import Sender
+from deltaq.client.spool import Spool
 from deltaq.client.staging import Staged, stage
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import (
     InvalidRequest,
     QueueFull,
     QueueUnavailable,
-    RequestIdConflict,
+    RequestError,
     ResultTimeout,
     StagedDataMissing,
 )
-from deltaq.tasks.inbox import Inbox, cancelled_outcome
+from deltaq.tasks.inbox import Inbox, unapplied
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, query_name
 from deltaq.tasks.request import Delete, FrameRequest, Request, operation_of
@@ -54,7 +57,7 @@ class Core:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.staging = StagingArea(settings.staging_root)
-        self._closed = False
+        self._closing = threading.Event()
         self._start()
         _cores.add(self)
 
@@ -67,76 +70,118 @@ class Core:
         self._sender = Sender(self.settings)
         self._listener = Listener(self._redis, self._inbox, self.client_id)
         self._helpers = concurrent.futures.ThreadPoolExecutor(_HELPERS, "deltaq-helper")
+        self._spool = self._new_spool() if self.settings.spool else None
         # The thread keeps the listener alive, and the core as long as a future waits.
         weakref.finalize(self, self._listener.stop)
 
+    def _new_spool(self) -> Spool:
+        return Spool(
+            submit=self._enter,
+            probe=self._inbox.ping,
+            listener=self._listener,
+            staging=self.staging,
+            limit=self.settings.spool_max_requests,
+        )
+
     def close(self) -> None:
         """End the threads and connections; waiting futures fail, their requests go on."""
-        if self._closed:
+        if self._closing.is_set():
             return
-        self._closed = True
+        self._closing.set()
+        if self._spool is not None:
+            self._spool.close(timeout=self.settings.redis_timeout)
         self._listener.close()
         self._helpers.shutdown(wait=False, cancel_futures=True)
         self._sender.close()
         self._redis.close()
 
-    def write(self, draft: FrameRequest, frame: Frame) -> Future[Outcome]:
+    def write(self, draft: FrameRequest, frame: Frame, room: Room) -> Future[Outcome]:
         """Stage a frame and submit its request; both are durable when this returns.
+
+        While Redis is down and there is a spool, only the first is.
 
         Raises:
             InvalidFrame, SchemaMismatch, InvalidRequest: Of the frame and the draft.
             RequestIdConflict: The id was used for a request with other content.
             QueueFull: The table's lane takes no more now; nothing is left behind.
             QueueUnavailable: Redis did not answer; the staged file is kept and named.
+            StagingFull: The staging area's disk has no room; nothing is left behind.
             StorageUnavailable: The staging area cannot be written.
         """
         self._check_open()
         rows = to_rows(frame)
         check_columns(draft, rows.schema.names)
-        return self._submit(draft, rows)
+        return self._submit(draft, rows, room)
 
-    def delete(self, draft: Delete) -> Future[Outcome]:
+    def delete(self, draft: Delete, room: Room) -> Future[Outcome]:
         """Stage and submit a request without rows; it raises what :meth:`write` raises."""
         self._check_open()
-        return self._submit(draft, None)
+        return self._submit(draft, None, room)
 
-    def _submit(self, draft: Request, rows: Rows | None) -> Future[Outcome]:
+    def _submit(self, draft: Request, rows: Rows | None, room: Room) -> Future[Outcome]:
+        # Before the rows are touched: a reader gives them only once.
+        has_room = partial(self.staging.require_room, self.settings.staging_min_free_bytes)
+        room.wait(has_room, closing=self._closing)
         staged = stage(self.staging, draft, rows)
         request = staged.request
         own = PendingRequest(self._future_of(request), keep=self.settings.outcome_ttl)
         pending = self._listener.add(own)
         try:
-            self._enqueue(staged, pending)
+            self._enqueue(staged, pending, room)
         except BaseException:
             if pending is own:
                 self._listener.discard(own.future)
             raise
         return pending.future
 
-    def _enqueue(self, staged: Staged, pending: Pending) -> None:
+    def _enqueue(self, staged: Staged, pending: Pending, room: Room) -> None:
         request = staged.request
         path = self.staging.request_path(request.table, request.request_id)
+        enter = partial(self._enter, staged, pending)
         try:
-            submitted = self._patiently(partial(self._inbox.submit, request))
+            if self._spool is None:
+                room.wait(partial(self._patiently, enter), closing=self._closing)
+            elif not self._spool.queue(staged, pending):
+                self._enter_or_hold(self._spool, staged, pending, room)
         except QueueUnavailable as exc:
             raise QueueUnavailable(
                 f"{exc.message}; the staged file {path} is kept, and the same call with "
                 f"request_id={request.request_id!r} submits it once, however often",
                 request_id=request.request_id,
                 table=request.table,
-                details={"staged_file": str(path)},
+                details={**exc.details, "staged_file": str(path)},
             ) from exc
-        except (QueueFull, RequestIdConflict):
-            if staged.created:
-                self.staging.remove(path)
+        except (QueueFull, RequestError):
+            self._withdraw(staged)
+            raise
+
+    def _enter_or_hold(self, spool: Spool, staged: Staged, pending: Pending, room: Room) -> None:
+        self._listener.start()  # not awaited: Redis may be down
+        try:
+            room.wait(partial(self._enter, staged, pending), closing=self._closing)
+        except QueueUnavailable as exc:
+            spool.hold(staged, pending, exc)
+
+    def _enter(self, staged: Staged, pending: Pending) -> None:
+        request = staged.request
+        try:
+            submitted = self._inbox.submit(request)
+        except RequestError:
+            self._withdraw(staged)
             raise
         pending.queued()
         if submitted.ring:
             self._sender.ring(request.table, request.lane)
         if submitted.outcome is not None:
-            if staged.created:  # again, after the worker had removed the first one
-                self.staging.remove(path)
+            # The file was made again after a worker had removed the first one, or in vain.
+            self._withdraw(staged)
             self._listener.settle(submitted.outcome)
+
+    def _withdraw(self, staged: Staged) -> None:
+        """Remove the file that was staged for a submission, unless another one needs it."""
+        if staged.created:
+            request = staged.request
+            self.staging.remove(self.staging.request_path(request.table, request.request_id))
 
     def _future_of(self, request: Request) -> Future[Outcome]:
         return Future(
@@ -147,13 +192,23 @@ class Core:
         )
 
     def _cancel(self, request: Request) -> bool:
-        outcome = cancelled_outcome(request)
-        state = self._patiently(partial(self._inbox.cancel, request, reason=outcome))
-        if state is not State.CANCELLED:
-            return False
+        outcome = unapplied(request, State.CANCELLED)
+        if self._spool is None or not self._spool.cancel(request):
+            state = self._patiently(partial(self._inbox.cancel, request, reason=outcome))
+            if state is not State.CANCELLED:
+                return False
         self.staging.remove(self.staging.request_path(request.table, request.request_id))
         self._listener.settle(outcome)
         return True
+
+    def cancel(self, table: str, request_id: str) -> bool:
+        """Cancel a request of any client; see :meth:`Future.cancel`."""
+        try:
+            request = staged_request(self.staging.request_path(table, request_id))
+        except StagedDataMissing:  # settled, or never staged
+            known = self.outcome(table, request_id)
+            return known is not None and known.state is State.CANCELLED
+        return self._cancel(request)
 
     def ask(self, query: Query, load: Callable[[Outcome], T]) -> Future[T]:
         """Send a query.
@@ -248,7 +303,7 @@ class Core:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing.is_set():
             raise InvalidRequest("the client is closed")
 
 
@@ -258,7 +313,7 @@ _cores: weakref.WeakSet[Core] = weakref.WeakSet()
 
 def _start_afresh() -> None:
     for core in list(_cores):
-        if not core._closed:
+        if not core._closing.is_set():
             core._start()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from deltaq.tasks.errors import InvalidExpression, InvalidRequest, InvalidTableName, SchemaMismatch
 from deltaq.tasks.query import Read
@@ -21,12 +22,18 @@ from deltaq.tasks.request import (
     new_request_id,
 )
 
+#: About thirty years; Redis counts in doubles.
+_LONGEST_EXPIRES_MS = 1e12
+
 A = TypeVar("A")
 B = TypeVar("B")
 R = TypeVar("R", bound=Request)
 
 #: One column, or several.
 Columns = str | Sequence[str]
+LaneName = Lane | Literal["live", "bulk", "maintenance"]
+#: Seconds from now, or a moment; UTC without a zone.
+Expires = float | datetime
 
 
 def draft(
@@ -37,6 +44,7 @@ def draft(
     request_id: str | None,
     lane: Lane | str,
     engine: str | None,
+    expires: Expires | None,
     **options: Any,
 ) -> R:
     """Make a request without what only its rows tell: digest, size, row count, shape.
@@ -44,6 +52,7 @@ def draft(
     Raises:
         InvalidTableName, InvalidRequest: An argument cannot be meant.
     """
+    now_ms = time.time_ns() // 1_000_000
     if kind is not Delete:
         options = {**options, "rows": 0, "shape": ""}
     return kind(
@@ -51,12 +60,28 @@ def draft(
         table=table_name(table),
         lane=_lane(lane),
         client_id=client_id,
-        submitted_at_ms=time.time_ns() // 1_000_000,
+        submitted_at_ms=now_ms,
         digest="",
         size_bytes=0,
         engine=engine_name(engine),
+        expires_ms=None if expires is None else _expires_ms(expires, now_ms),
         **options,
     )
+
+
+def _expires_ms(expires: Expires, now_ms: int) -> int:
+    if isinstance(expires, datetime):
+        moment = expires.replace(tzinfo=expires.tzinfo or UTC)
+        left = moment.timestamp() * 1000 - now_ms
+    elif isinstance(expires, int | float) and not isinstance(expires, bool):
+        left = expires * 1000
+    else:
+        left = math.nan
+    if not 0 < left <= _LONGEST_EXPIRES_MS:
+        raise InvalidRequest(
+            f"expires {expires!r}: give seconds above 0, at most 1e9, or a datetime to come"
+        )
+    return math.ceil(left)
 
 
 def table_name(name: str) -> str:

@@ -51,6 +51,7 @@ class Future(concurrent.futures.Future[T]):
         Raises:
             ResultTimeout: The time is over; the request goes on, and so may the wait.
             RequestCancelled: It was cancelled while queued; nothing was written.
+            RequestExpired: It was not begun before it expired; nothing was written.
             RequestError: It failed, with the type that says why; nothing was written.
             OutcomeError: It cannot be told any more what came of it.
         """
@@ -81,7 +82,8 @@ class Future(concurrent.futures.Future[T]):
 
         Returns:
             True: it is certain that the request is not and will not be applied.
-            False: a worker has it, or it is settled. A query cannot be cancelled.
+            False: a worker has begun with it and goes on, or it is settled; the outcome tells.
+            A query cannot be cancelled.
 
         Raises:
             QueueUnavailable: Redis did not answer.

@@ -56,18 +56,22 @@ class Listener:
         self._trouble: Exception | None = None
         self._closing = threading.Event()
 
-    def subscribe(self, *, timeout: float) -> None:
-        """Make sure that outcomes are heard from now on.
-
-        Raises:
-            QueueUnavailable: There was no subscription within ``timeout`` seconds.
-        """
+    def start(self) -> None:
+        """Begin to listen. What settles before the subscription is there is looked up then."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="deltaq-listener", daemon=True
                 )
                 self._thread.start()
+
+    def subscribe(self, *, timeout: float) -> None:
+        """Make sure that outcomes are heard from now on.
+
+        Raises:
+            QueueUnavailable: There was no subscription within ``timeout`` seconds.
+        """
+        self.start()
         if not self._subscribed.wait(timeout):
             raise QueueUnavailable(
                 f"Redis did not answer within {timeout:g} s"
@@ -95,6 +99,13 @@ class Listener:
             pending = self._pending.pop((outcome.table, outcome.request_id), None)
         if pending is not None:
             pending.settle(outcome)
+
+    def fail(self, future: Future[Any], error: Exception) -> None:
+        """Fail a future, if it waits."""
+        with self._lock:
+            pending = self._pending.pop(_key(future), None)
+        if pending is not None:
+            pending.future.set_exception(error)
 
     def stop(self) -> None:
         """Let the thread end within seconds; safe to call from anywhere, at any time."""
@@ -177,8 +188,7 @@ class Listener:
         elif answer is not None:
             pending.queued()
         elif error := pending.unknown():
-            self.discard(pending.future)
-            pending.future.set_exception(error)
+            self.fail(pending.future, error)
 
 
 def _key(future: Future[Any]) -> tuple[str, str]:

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from deltaq.client.future import Future
-from deltaq.tasks.errors import DeltaqError, OutcomeExpired, QueueUnavailable, RequestCancelled
+from deltaq.tasks.errors import (
+    DeltaqError,
+    OutcomeExpired,
+    QueueUnavailable,
+    RequestCancelled,
+    RequestExpired,
+)
 from deltaq.tasks.outcome import Outcome, State
 
 logger = logging.getLogger(__name__)
@@ -144,12 +150,20 @@ class PendingQuery(Generic[T]):
             logger.warning("query %s not sent again: %s", self.future.request_id, exc)
 
 
+#: What callers get of requests that were never applied.
+_UNAPPLIED: dict[State, tuple[type[DeltaqError], str]] = {
+    State.CANCELLED: (RequestCancelled, "was cancelled while it was queued"),
+    State.EXPIRED: (RequestExpired, "was not begun before it expired"),
+}
+
+
 def _error(outcome: Outcome) -> DeltaqError | None:
-    if outcome.state is State.CANCELLED:
-        return RequestCancelled(
-            f"{outcome.operation} {outcome.request_id} on table {outcome.table} was cancelled "
-            "while it was queued; nothing was written",
-            request_id=outcome.request_id,
-            table=outcome.table,
-        )
-    return outcome.as_error()
+    if outcome.state not in _UNAPPLIED:
+        return outcome.as_error()
+    kind, what = _UNAPPLIED[outcome.state]
+    return kind(
+        f"{outcome.operation} {outcome.request_id} on table {outcome.table} {what}; nothing was "
+        "written",
+        request_id=outcome.request_id,
+        table=outcome.table,
+    )

@@ -104,7 +104,13 @@ class _DigestingSink:
 
 def _identity(draft: Request, schema: pa.Schema) -> bytes:
     """Write what makes a request the same besides its rows: operation, options, columns."""
-    options = msgspec.structs.replace(draft, request_id="", client_id="", submitted_at_ms=0)
+    options = msgspec.structs.replace(
+        draft,
+        request_id="",
+        client_id="",
+        submitted_at_ms=0,
+        expires_ms=None,  # a moment is another number of milliseconds at each call
+    )
     columns = [f"{f.name}: {f.type}" for f in schema]
     return encode_request(options) + msgspec.json.encode(columns)
 

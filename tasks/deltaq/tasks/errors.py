@@ -10,12 +10,14 @@
         TableNotFound, VersionNotFound, StagedDataMissing
         RequestIdConflict, EngineRefused
       TransientError         retryable: again, it may succeed
-        QueueUnavailable, QueueFull, StorageUnavailable, EngineUnavailable
+        QueueUnavailable, QueueFull, EngineUnavailable
+        StorageUnavailable
+          StagingFull        the staging area's disk has no room
         LeaseLost, CommitConflict
       OutcomeError           what else a Future can say
         ResultTimeout        also a TimeoutError; the request goes on
         RequestCancelled     also a concurrent.futures.CancelledError
-        OutcomeExpired, DeadLettered
+        RequestExpired, OutcomeExpired, DeadLettered
 
 A retry policy reads ``retryable`` on the class and nothing else. No exception crosses the
 wire: an outcome carries an :class:`ErrorInfo`, and :func:`error_from_info` raises the same
@@ -171,6 +173,12 @@ class StorageUnavailable(TransientError):
     code = "storage_unavailable"
 
 
+class StagingFull(StorageUnavailable):
+    """The staging area's disk has too little room; nothing was left behind."""
+
+    code = "staging_full"
+
+
 class EngineUnavailable(TransientError):
     """The engine is not running (yet), or died while working."""
 
@@ -205,6 +213,12 @@ class RequestCancelled(OutcomeError, concurrent.futures.CancelledError):
     """The request was cancelled while it was queued; it was not applied."""
 
     code = "request_cancelled"
+
+
+class RequestExpired(OutcomeError):
+    """The request was not begun within its ``expires``; it was not and will not be applied."""
+
+    code = "request_expired"
 
 
 class OutcomeExpired(OutcomeError):

@@ -23,7 +23,13 @@ from deltaq.tasks.outcome import (
     encode_outcome,
     encode_outcomes,
 )
-from deltaq.tasks.request import Lane, Request, encode_request, operation_of
+from deltaq.tasks.request import (
+    Lane,
+    Request,
+    encode_request,
+    milliseconds_left,
+    operation_of,
+)
 from deltaq.tasks.settings import Settings
 
 LANES = tuple(Lane)
@@ -36,7 +42,7 @@ class Submitted:
     """The answer to a submission.
 
     Attributes:
-        sequence: Place of the request in its lane.
+        sequence: Place of the request in its lane; 0 if it expired before it got one.
         ring: The caller must send a wake-up for the lane.
         known: The request had been submitted before.
         outcome: What came of it, when it is known and settled already.
@@ -50,10 +56,31 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One request's place in an inbox, its wire form not yet read."""
+    """One request's place in an inbox, its wire form not yet read.
+
+    Attributes:
+        sequence: Its place.
+        wire: The request.
+        deadline_ms: When it expires, by Redis' clock; None for never.
+    """
 
     sequence: int
     wire: str
+    deadline_ms: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """What decides whether a request of one lane has expired.
+
+    Attributes:
+        now_ms: The time by Redis' clock, milliseconds since 1970.
+        claimed: Last sequence that any committer ever claimed. What was claimed was begun in
+            time, and a holder thought dead may still commit it.
+    """
+
+    now_ms: int
+    claimed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +103,14 @@ class Inbox:
     def submit(self, request: Request) -> Submitted:
         """Put a request in its inbox, once; durable when this returns.
 
+        One that has expired already is not put there: its outcome is in the answer.
+
         Raises:
             RequestIdConflict: The id was used for a request with other content.
             QueueFull: The lane has as many requests or bytes as it may; nothing was queued.
             QueueUnavailable: Redis did not answer; submitting again is safe.
         """
-        table = request.table
+        table, left = request.table, milliseconds_left(request)
         reply = self._scripts.run(
             "submit",
             [
@@ -100,6 +129,7 @@ class Inbox:
                 self._settings.inbox_max_requests,
                 self._settings.inbox_max_bytes,
                 secrets.token_hex(8),
+                "" if left is None else left,
             ],
         )
         return self._submitted(request, reply)
@@ -114,6 +144,9 @@ class Inbox:
             case ["known", int(sequence), _, str(outcome)]:
                 settled = decode_outcome(outcome)
                 return Submitted(sequence=sequence, ring=False, known=True, outcome=settled)
+            case ["expired"]:
+                late = unapplied(request, State.EXPIRED)
+                return Submitted(sequence=0, ring=False, outcome=late)
             case ["conflict"]:
                 raise RequestIdConflict(
                     f"request id {request.request_id} was used before for another request on "
@@ -130,7 +163,12 @@ class Inbox:
                     f"{self._settings.inbox_max_bytes}); submit again when workers have caught up",
                     request_id=request.request_id,
                     table=request.table,
-                    details={"waiting": waiting, "waiting_bytes": size_bytes},
+                    details={
+                        "waiting": waiting,
+                        "waiting_bytes": size_bytes,
+                        "max_requests": self._settings.inbox_max_requests,
+                        "max_bytes": self._settings.inbox_max_bytes,
+                    },
                 )
         raise AssertionError(f"submit.lua replied {reply!r}")
 
@@ -179,7 +217,32 @@ class Inbox:
         """Read the first requests of a lane without removing them."""
         with queue_errors():
             entries: Any = self._client.xrange(keys.inbox(table, lane), count=count)
-        return [Entry(sequence=int(i.partition("-")[0]), wire=f["r"]) for i, f in entries]
+        return [
+            Entry(
+                sequence=int(entry_id.partition("-")[0]),
+                wire=fields["r"],
+                deadline_ms=int(fields["d"]) if "d" in fields else None,
+            )
+            for entry_id, fields in entries
+        ]
+
+    def clock(self, table: str, lane: Lane) -> Clock:
+        """Read what decides whether a request of a lane has expired."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hget(keys.seq(table), f"claimed:{lane}")
+        with queue_errors():
+            (seconds, microseconds), claimed = pipeline.execute()
+        return Clock(now_ms=seconds * 1000 + microseconds // 1000, claimed=int(claimed or 0))
+
+    def ping(self) -> None:
+        """Make sure that Redis answers.
+
+        Raises:
+            QueueUnavailable: It does not.
+        """
+        with queue_errors():
+            self._client.ping()
 
     def claim(self, table: str, lane: Lane, sequences: Sequence[int], *, token: str) -> int:
         """Declare that these requests, neighbours in their lane, are about to be applied.
@@ -281,13 +344,14 @@ class Inbox:
                 return {lane: sorted(tables) for lane, tables in found.items()}
 
 
-def cancelled_outcome(request: Request) -> Outcome:
-    """Make the outcome of a request that was cancelled while queued."""
+def unapplied(request: Request, state: State, *, sequence: int | None = None) -> Outcome:
+    """Make the outcome of a request that was cancelled, or expired, while queued."""
     return Outcome(
         request_id=request.request_id,
         table=request.table,
         operation=operation_of(request),
-        state=State.CANCELLED,
+        state=state,
+        sequence=sequence,
     )
 
 

@@ -2,11 +2,14 @@
 
 The keys of one table share the hash tag ``{table}``::
 
-    dq:{t}:inbox:<lane>  stream; entry ``<sequence>-0`` holds one request as JSON
-    dq:{t}:seq           hash; epoch, fence, per lane: last sequence, claimed sequence, bytes
+    dq:{t}:inbox:<lane>  stream; entry ``<sequence>-0`` holds one request as JSON, and when it
+                         expires by the clock of Redis if it does
+    dq:{t}:seq           hash; epoch, fence, run id of the server whose memory was vouched for,
+                         per lane: last sequence, claimed sequence, bytes
     dq:{t}:wake          hash; a lane is in it while a wake-up for it is on its way
     dq:{t}:lease         hash with a TTL; token, fence and name of the holder
     dq:{t}:req:<id>      hash; state, sequence, lane, digest, outcome; expires once settled
+    dq:run               string; run id of the server for which all staged files were looked at
     dq:tables            set of the tables that have, or lately had, requests waiting
     dq:client:<id>       pub/sub channel on which a client hears outcomes
     dq:sweep             string with a TTL; whoever sets it sweeps this time
@@ -17,6 +20,7 @@ from __future__ import annotations
 from deltaq.tasks.request import Lane
 
 TABLES = "dq:tables"
+RUN = "dq:run"
 SWEEP = "dq:sweep"
 
 COMMIT_TASK = "deltaq.commit"

@@ -17,6 +17,7 @@ class State(StrEnum):
     COMMITTED = "committed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -56,7 +56,7 @@ class _Request(
     lane: Lane = Lane.LIVE
     #: Whose channel hears the outcome.
     client_id: str
-    #: UTC milliseconds by the client's clock; shown, never compared.
+    #: UTC milliseconds by the client's clock; compared only with what that clock says later.
     submitted_at_ms: int
     #: Of the operation, its options and its rows: the same id with another one is a conflict.
     digest: str
@@ -64,6 +64,9 @@ class _Request(
     size_bytes: int
     #: Insist on an engine instead of letting the router choose.
     engine: EngineName | None = None
+    #: Not to be applied if no worker has begun with it this long after it was submitted. On
+    #: the wire only when set: a worker that does not know the field refuses the request.
+    expires_ms: int | None = None
 
 
 class _FrameRequest(_Request, frozen=True, kw_only=True):
@@ -150,6 +153,17 @@ def decode_request(wire: bytes | str) -> Request:
     check_request_id(request.request_id)
     check_client_id(request.client_id)
     return request
+
+
+def milliseconds_left(request: Request) -> int | None:
+    """Count what is left of a request's ``expires_ms``; None if it has no such limit.
+
+    By the clock of this machine, which should be the one that submitted the request. After
+    Redis was lost another one asks, and the difference of the two clocks is in the answer.
+    """
+    if request.expires_ms is None:
+        return None
+    return request.submitted_at_ms + request.expires_ms - time.time_ns() // 1_000_000
 
 
 def check_table_name(name: str) -> str:

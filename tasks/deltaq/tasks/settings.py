@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     inbox_max_bytes: int = Field(
         64 * 1024 * MiB, gt=0, description="Staged bytes that may wait in one lane of a table."
     )
+    staging_min_free_bytes: int = Field(
+        256 * MiB, ge=0, description="Room that staging leaves on its disk, for the workers."
+    )
+    spool: bool = Field(False, description="Hold submissions while Redis is down.")
+    spool_max_requests: int = Field(
+        100_000, gt=0, description="Requests that one client holds while Redis is down."
+    )
     lease_ttl: float = Field(5.0, ge=0.5, description="A silent committer is replaced after this.")
     time_slice: float = Field(5.0, gt=0, description="A table is handed back after this.")
     sweep_interval: float = Field(1.0, gt=0, description="How often forgotten tables are rung.")

@@ -14,6 +14,7 @@ is JSON in the file's footer, so the area can be replayed without Redis.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -24,11 +25,12 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.errors import StagedDataMissing, StorageUnavailable
+from deltaq.tasks.errors import StagedDataMissing, StagingFull, StorageUnavailable
 from deltaq.tasks.request import Request, decode_request
 
 #: Key of the request in the footer's metadata.
 FOOTER_KEY = b"deltaq.request"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StagingArea:
@@ -66,12 +68,34 @@ class StagingArea:
             raise StorageUnavailable(f"{self.work}: cannot be made: {exc.strerror}") from exc
         return self.work / secrets.token_hex(8)
 
+    def require_room(self, min_free_bytes: int) -> None:
+        """Make sure that a file may be staged and leave this much room on its disk.
+
+        Raises:
+            StagingFull: There is less.
+            StorageUnavailable: The disk does not tell.
+        """
+        folder = next(f for f in (self.root, *self.root.parents) if f.exists())
+        try:
+            disk = os.statvfs(folder)
+        except OSError as exc:
+            raise StorageUnavailable(f"{folder}: cannot be read: {exc.strerror}") from exc
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes < min_free_bytes:
+            raise StagingFull(
+                f"{self.root}: {free_bytes} bytes are free on its disk (limit: "
+                f"staging_min_free_bytes={min_free_bytes}); submit again when workers have caught "
+                "up, or make room",
+                details={"free_bytes": free_bytes, "min_free_bytes": min_free_bytes},
+            )
+
     @contextlib.contextmanager
     def create(self, path: Path) -> Iterator[BinaryIO]:
         """Write a file that appears whole or not at all, and is synced when this ends.
 
         Raises:
             FileExistsError: The file is there already; it was left as it was.
+            StagingFull: The disk has no more room; nothing was left behind.
             StorageUnavailable: The storage refused; nothing was left behind.
         """
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -89,7 +113,8 @@ class StagingArea:
         except FileExistsError:
             raise
         except OSError as exc:
-            raise StorageUnavailable(f"{path}: cannot be staged: {exc.strerror or exc}") from exc
+            kind = StagingFull if exc.errno in _NO_ROOM else StorageUnavailable
+            raise kind(f"{path}: cannot be staged: {exc.strerror or exc}") from exc
 
     def bury(self, path: Path, grave: Path, reason: bytes) -> None:
         """Move a staged file to the dead letters, with the reason (JSON) beside it.

@@ -136,6 +136,9 @@ class Committer:
         if done:
             self._acknowledge_committed(turn, lane, done, last)
             return
+        waiting = self._settlement.drop_expired(turn.lease, lane, waiting)
+        if not waiting:
+            return
         members = plan_group(
             waiting,
             max_requests=self._settings.group_max_requests,

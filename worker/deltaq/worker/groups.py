@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
+from deltaq.tasks.inbox import Clock
 from deltaq.tasks.request import Append, Lane, Merge, Request
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A request and its sequence in its lane."""
+    """A request, its sequence in its lane, and when it expires by Redis' clock, if it does."""
 
     sequence: int
     request: Request
+    deadline_ms: int | None = None
+
+    def has_expired(self, clock: Clock) -> bool:
+        """Tell whether its time was over before any committer began with it."""
+        if self.deadline_ms is None or self.sequence <= clock.claimed:
+            return False
+        return self.deadline_ms <= clock.now_ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,19 @@ class CommitGroup:
         middle = len(self.members) // 2
         yield replace(self, members=self.members[:middle])
         yield replace(self, members=self.members[middle:])
+
+
+def split_expired(
+    waiting: Sequence[Waiting], clock: Clock
+) -> tuple[list[Waiting], list[Waiting]]:
+    """Split off those at the head that have expired, and leave out all from the next such one.
+
+    Returns:
+        The expired ones, and what may be planned.
+    """
+    expired = list(takewhile(lambda w: w.has_expired(clock), waiting))
+    rest = waiting[len(expired) :]
+    return expired, list(takewhile(lambda w: not w.has_expired(clock), rest))
 
 
 def plan_group(

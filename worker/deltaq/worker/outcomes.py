@@ -15,7 +15,7 @@ from deltaq.tasks.errors import (
     StorageUnavailable,
     info_from_error,
 )
-from deltaq.tasks.inbox import Entry, Inbox, Settled
+from deltaq.tasks.inbox import Entry, Inbox, Settled, unapplied
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import (
     Append,
@@ -29,7 +29,7 @@ from deltaq.tasks.request import (
 )
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import RowCounts
-from deltaq.worker.groups import CommitGroup, Waiting
+from deltaq.worker.groups import CommitGroup, Waiting, split_expired
 from deltaq.worker.lease import Lease
 from deltaq.worker.ledger import Committed
 from deltaq.worker.router import Performed
@@ -193,6 +193,38 @@ class Settlement:
             # The request is settled; the sweeper moves the file later.
             logger.warning("%s", exc)
 
+    def drop_expired(
+        self, lease: Lease, lane: Lane, waiting: Sequence[Waiting]
+    ) -> Sequence[Waiting]:
+        """Settle the uncommitted requests at the head of a lane that were not begun in time.
+
+        Returns:
+            What is behind them, up to the next such one. Without deadlines Redis is not asked.
+
+        Raises:
+            LeaseLost: Somebody else will.
+        """
+        if all(w.deadline_ms is None for w in waiting):
+            return waiting
+        expired, rest = split_expired(waiting, self._inbox.clock(lease.table, lane))
+        if not expired:
+            return rest
+        settled = [
+            Settled(
+                outcome=unapplied(w.request, State.EXPIRED, sequence=w.sequence),
+                client_id=w.request.client_id,
+                size_bytes=w.request.size_bytes,
+            )
+            for w in expired
+        ]
+        logger.info("table %s: %d requests expired in lane %s", lease.table, len(expired), lane)
+        self._inbox.acknowledge(
+            lease.table, lane, settled, upto=expired[-1].sequence, token=lease.token
+        )
+        for item in expired:
+            self._remove(item.request)
+        return rest
+
     def readable(self, lease: Lease, lane: Lane, entries: Iterable[Entry]) -> list[Waiting]:
         """Read entries up to the first that is no request of this table; refuse that if first.
 
@@ -210,7 +242,11 @@ class Settlement:
                     break  # what is before it goes first
                 self._refuse(lease, lane, entry, exc)
             else:
-                waiting.append(Waiting(sequence=entry.sequence, request=request))
+                waiting.append(
+                    Waiting(
+                        sequence=entry.sequence, request=request, deadline_ms=entry.deadline_ms
+                    )
+                )
         return waiting
 
     def _refuse(self, lease: Lease, lane: Lane, entry: Entry, error: DeltaqError) -> None:
