@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
 
-from deltaq.client import Client, InvalidRequest, State
+from deltaq.client import Client, DeadLettered, InvalidRequest, State
 from deltaq.tasks import keys
 from deltaq.tasks.connection import connect
-from deltaq.tasks.errors import EngineUnavailable, StorageUnavailable
+from deltaq.tasks.errors import EngineDied, EngineUnavailable, StorageUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.request import Lane, encode_request
-from deltaq.tasks.settings import Settings
+from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.committer import Committer
 from deltaq.worker.engines.native import NativeEngine
@@ -25,6 +26,7 @@ from deltaq.worker.outcomes import Settlement
 from deltaq.worker.router import Performed, Router
 from tests.support.log import committed_requests, ledgers
 from tests.support.requests import make_append
+from tests.support.waiting import wait_until
 
 ROWS = pa.table({"n": [1]})
 
@@ -36,12 +38,22 @@ class BrokenRouter(Router):
         super().__init__(**arguments)  # type: ignore[arg-type]
         self.failures = failures
         self.applied: list[CommitGroup] = []
+        #: Id of a request that no group with it survives.
+        self.poison = ""
+        #: Raised once, after a commit.
+        self.then_raise: Exception | None = None
 
     def apply(self, group: CommitGroup) -> Performed:
         if self.failures:
             raise self.failures.pop(0)
         self.applied.append(group)
-        return super().apply(group)
+        if any(r.request_id == self.poison for r in group.requests):
+            raise ZeroDivisionError(f"of request {self.poison}")
+        performed = super().apply(group)
+        error, self.then_raise = self.then_raise, None
+        if error:
+            raise error
+        return performed
 
 
 class Bench:
@@ -244,3 +256,85 @@ def test_a_request_from_a_newer_client_is_answered_with_what_to_do(
     error = outcome.as_error()
     assert isinstance(error, InvalidRequest)
     assert "upgrade the workers" in error.message
+
+
+def test_what_an_engine_raises_by_mistake_gives_up_its_cause_alone_at_the_third_time(
+    bench: Bench, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    futures = [client.append("t", pa.table({"n": [n]})) for n in range(5)]
+    bench.router.poison = futures[2].request_id
+
+    bench.committer.drain("t")
+
+    outcomes = [f.result(5) for n, f in enumerate(futures) if n != 2]
+    assert [o.sequence for o in outcomes] == [1, 2, 4, 5]
+    assert [o.attempt for o in outcomes] == [3, 3, 3, 3]
+    with pytest.raises(DeadLettered, match="ZeroDivisionError: of request") as caught:
+        futures[2].result(5)
+    assert caught.value.details["crashes"] == 3
+    tried = [[m.sequence for m in g.members] for g in bench.router.applied]
+    assert tried == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1], [2], [3], [4, 5]]
+    assert "Traceback" in caplog.text
+    assert bench.staging.dead_path("t", futures[2].request_id).exists()
+    assert bench.redis.exists(keys.lease("t")) == 0
+
+
+def test_what_is_in_the_table_although_the_engine_raised_is_not_tried_again(
+    bench: Bench, client: Client
+) -> None:
+    future = client.append("t", ROWS)
+    bench.router.then_raise = ZeroDivisionError("after the commit")
+
+    bench.committer.drain("t")
+
+    assert future.result(5).version == 0
+    assert len(committed_requests(bench.settings.lake / "t")) == 1
+
+
+def test_the_end_of_an_engine_counts_as_a_crash_and_its_warming_does_not(
+    bench: Bench, client: Client
+) -> None:
+    future = client.append("t", ROWS)
+    for _ in range(5):
+        bench.failures += [EngineUnavailable("warming"), StorageUnavailable("gone")]
+    bench.failures += [EngineDied("the JVM died")] * 3
+
+    while not future.done() and bench.failures:
+        bench.committer.drain("t")
+    bench.committer.drain("t")
+
+    with pytest.raises(DeadLettered, match="the JVM died"):
+        future.result(5)
+    assert not bench.failures
+
+
+def test_crashes_of_ordinary_requests_are_forgotten_once_they_are_committed(
+    bench: Bench, client: Client
+) -> None:
+    for _ in range(5):
+        future = client.append("t", ROWS)
+        bench.failures += [EngineDied("deploy"), EngineDied("deploy")]
+        for _ in range(3):
+            bench.committer.drain("t")
+        assert future.result(5).attempt == 3
+
+
+def test_trouble_that_lasts_longer_than_a_turn_gives_the_slot_back_until_the_next_try(
+    settings: Settings, client: Client
+) -> None:
+    hasty = load_settings(**settings.model_dump(exclude_unset=True), time_slice=0.001)
+    bench = Bench(hasty)
+    future = client.append("t", ROWS)
+    bench.failures.append(StorageUnavailable("full"))
+
+    bench.committer.drain("t")
+
+    assert bench.redis.exists(keys.lease("t")) == 0
+    assert bench.rung == []
+    retry = json.loads(str(bench.redis.hget(keys.seq("t"), "retry")))
+    assert (retry["tries"], retry["error"]) == (1, "full")
+    wait_until(lambda: bench.inbox.forgotten() == {Lane.LIVE: ["t"]})
+    bench.committer.drain("t")
+    assert future.result(5).attempt == 2
+    assert not bench.redis.hexists(keys.seq("t"), "retry")
+    bench.close()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite, Request
-from deltaq.worker.groups import CommitGroup, Waiting, plan_group
+from deltaq.worker.groups import Claims, CommitGroup, Waiting, plan_group, suspects
 from tests.support.requests import make_append, make_request
 
 
@@ -102,3 +102,41 @@ def test_merges_whose_order_could_matter_do_not_share_a_commit(other: dict[str, 
 
     assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 1
     assert len(plan_group(waiting[::-1], max_requests=500, max_bytes=10_000)) == 1
+
+
+def test_what_nobody_tried_is_grouped_freely() -> None:
+    waiting = _waiting(*(make_append() for _ in range(5)))
+
+    assert suspects(waiting, Claims()) == waiting
+
+
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_what_was_tried_before_is_tried_again_before_anything_joins_it(crashes: int) -> None:
+    waiting = _waiting(*(make_append() for _ in range(5)))
+
+    assert suspects(waiting, Claims(upto=3, began=1, crashes=crashes)) == waiting[:3]
+
+
+def test_after_two_crashes_requests_are_tried_one_by_one_up_to_the_last_suspect() -> None:
+    waiting = _waiting(*(make_append() for _ in range(5)))
+    claims = Claims(upto=3, began=1, crashes=2)
+
+    assert [len(suspects(waiting[n:], claims)) for n in range(5)] == [1, 1, 1, 2, 1]
+
+
+def test_only_the_request_of_the_third_crash_is_poison() -> None:
+    first, second, third = _waiting(*(make_append() for _ in range(3)))
+    claims = Claims(upto=3, began=2, crashes=3)
+
+    assert claims.poison(second)
+    assert not claims.poison(third)
+    assert suspects([third], claims) == [third]
+    assert not Claims(upto=3, began=1, crashes=2).poison(first)
+
+
+def test_a_claim_behind_the_suspects_forgets_them() -> None:
+    waiting = _waiting(*(make_append() for _ in range(5)))
+    claims = Claims(upto=2, began=1, attempt=3, crashes=2, cause="x")
+
+    assert claims.made(waiting[:1], 4) == Claims(upto=2, began=1, attempt=4, crashes=2, cause="x")
+    assert claims.made(waiting[2:], 1) == Claims(upto=5, began=3, attempt=1)

@@ -10,7 +10,9 @@
         TableNotFound, VersionNotFound, StagedDataMissing
         RequestIdConflict, EngineRefused
       TransientError         retryable: again, it may succeed
-        QueueUnavailable, QueueFull, EngineUnavailable
+        QueueUnavailable, QueueFull
+        EngineUnavailable
+          EngineDied         while it worked for this request
         StorageUnavailable
           StagingFull        the staging area's disk has no room
         LeaseLost, CommitConflict
@@ -180,9 +182,15 @@ class StagingFull(StorageUnavailable):
 
 
 class EngineUnavailable(TransientError):
-    """The engine is not running (yet), or died while working."""
+    """The engine is not running (yet)."""
 
     code = "engine_unavailable"
+
+
+class EngineDied(EngineUnavailable):
+    """The engine ended while it worked for this request; it may have been the cause."""
+
+    code = "engine_died"
 
 
 class LeaseLost(TransientError):
@@ -228,7 +236,7 @@ class OutcomeExpired(OutcomeError):
 
 
 class DeadLettered(OutcomeError):
-    """The request was given up without a known cause; its staged file is a dead letter."""
+    """Workers or engines crashed while they applied it; its staged file is a dead letter."""
 
     code = "dead_lettered"
 

@@ -5,6 +5,7 @@ Each method is one call to Redis; the Lua scripts are in ``lua/``, the keys in `
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ from deltaq.tasks.request import (
 from deltaq.tasks.settings import Settings
 
 LANES = tuple(Lane)
+#: Characters kept of an error that is noted beside a table's sequences.
+_CAUSE_LENGTH = 500
 #: Tables that the sweeper looks at in one call.
 _TABLES_AT_ONCE = 500
 
@@ -244,8 +247,20 @@ class Inbox:
         with queue_errors():
             self._client.ping()
 
-    def claim(self, table: str, lane: Lane, sequences: Sequence[int], *, token: str) -> int:
+    def claim(
+        self, table: str, lane: Lane, sequences: Sequence[int], *, token: str, attempt: int = 0
+    ) -> int:
         """Declare that these requests, neighbours in their lane, are about to be applied.
+
+        The claim stays open until they are acknowledged or :meth:`unclaim` ends it. One that
+        is open when somebody else takes the lease counts as a crash.
+
+        Args:
+            table: The table.
+            lane: The lane.
+            sequences: Of the requests.
+            token: Of the lease.
+            attempt: Which try of them it is, if the caller knows; counted in Redis otherwise.
 
         Returns:
             The attempt, from 1; or 0 when one of them was cancelled since it was read.
@@ -256,11 +271,52 @@ class Inbox:
         reply = self._scripts.run(
             "claim",
             [keys.lease(table), keys.inbox(table, lane), keys.seq(table)],
-            [token, lane, sequences[0], sequences[-1], len(sequences)],
+            [token, lane, sequences[0], sequences[-1], len(sequences), attempt],
         )
         if reply == 0:
             raise _lost(table)
         return max(int(reply), 0)
+
+    def unclaim(self, table: str, lane: Lane, *, token: str, crash: str = "") -> int:
+        """End a claim that came to no outcome.
+
+        Args:
+            table: The table.
+            lane: The lane.
+            token: Of the lease under which it was claimed, lost or not.
+            crash: Why it counts as a crash; empty if it ended in order.
+
+        Returns:
+            How many crashes are held against what was claimed.
+        """
+        args = [token, lane, crash[:_CAUSE_LENGTH]]
+        return int(self._scripts.run("unclaim", [keys.seq(table)], args))
+
+    def note_retry(
+        self, table: str, error: str, *, first: float, longest: float, token: str
+    ) -> float:
+        """Note that a table is tried again, for whoever asks for the status; return the pause.
+
+        The pause doubles with each try since the table was last well, up to ``longest``, less
+        a random part of up to a half. Until it is over the table counts as not forgotten.
+
+        Raises:
+            LeaseLost: Another worker has the table.
+        """
+        milliseconds = self._scripts.run(
+            "retry",
+            [keys.lease(table), keys.seq(table)],
+            [
+                token,
+                error[:_CAUSE_LENGTH],
+                int(first * 1000),
+                int(longest * 1000),
+                random.uniform(0.5, 1),
+            ],
+        )
+        if milliseconds < 0:
+            raise _lost(table)
+        return int(milliseconds) / 1000
 
     def acknowledge(
         self, table: str, lane: Lane, settled: Sequence[Settled], *, upto: int, token: str

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 
 from deltaq.tasks.errors import (
+    DeadLettered,
+    DeltaqError,
+    EngineDied,
     EngineUnavailable,
     LeaseLost,
     QueueUnavailable,
@@ -18,15 +21,15 @@ from deltaq.tasks.errors import (
     TransientError,
 )
 from deltaq.tasks.inbox import Inbox
-from deltaq.tasks.request import Lane
+from deltaq.tasks.request import Lane, operation_of
 from deltaq.tasks.settings import Settings
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.groups import CommitGroup, Waiting, plan_group
+from deltaq.worker.groups import Claims, CommitGroup, Waiting, plan_group, suspects
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
 from deltaq.worker.ledger import Committed, app_id, find_committed
 from deltaq.worker.outcomes import Settlement, committed, read_back
-from deltaq.worker.router import Router
+from deltaq.worker.router import Performed, Router
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,6 @@ class Committer:
             try:
                 if waiting:
                     self._commit_head(turn, lane, waiting)
-                turn.failures = 0
                 # Mostly the inbox is empty now: asking for the release first saves the peeks.
                 if self._release(turn.lease, force=False):
                     return
@@ -106,10 +108,16 @@ class Committer:
                 # Spark is warming: tables that do not need it may have the slot meanwhile. The
                 # sweeper rings this one again, at the latest when Spark is warm.
                 logger.info("table %s: %s", table, exc)
+                self._note_retry(turn, exc, longest=0.0)
                 self._leases.release(turn.lease, lanes=self._lanes, force=True)
                 return
             except TransientError as exc:
-                self._pause(turn, exc)
+                if not self._pause(turn, exc):
+                    return
+            except Exception as exc:
+                logger.exception("table %s: unforeseen", table)
+                if not self._pause(turn, TransientError(f"{type(exc).__name__}: {exc}")):
+                    return
         self._release(turn.lease, force=True)
 
     def _peek(self, turn: _Turn) -> tuple[Lane, list[Waiting]]:
@@ -139,34 +147,69 @@ class Committer:
         waiting = self._settlement.drop_expired(turn.lease, lane, waiting)
         if not waiting:
             return
+        claims = turn.claims(lane)
+        if claims.poison(waiting[0]):
+            self._give_up(turn, lane, waiting[0], _poison(waiting[0], claims))
+            return
         members = plan_group(
-            waiting,
+            suspects(waiting, claims),
             max_requests=self._settings.group_max_requests,
             max_bytes=self._settings.group_max_bytes,
         )
         self._commit(turn, CommitGroup(table=table, lane=lane, app_id=ledger, members=members))
 
-    def _commit(self, turn: _Turn, group: CommitGroup) -> None:
-        sequences = [m.sequence for m in group.members]
-        attempt = self._inbox.claim(group.table, group.lane, sequences, token=turn.lease.token)
+    def _commit(self, turn: _Turn, group: CommitGroup, attempt: int = 0) -> None:
+        attempt = self._inbox.claim(
+            group.table,
+            group.lane,
+            [m.sequence for m in group.members],
+            token=turn.lease.token,
+            attempt=attempt,
+        )
         if not attempt:
             return  # a member was cancelled since it was read; look again
+        turn.lease.claims[group.lane] = turn.claims(group.lane).made(group.members, attempt)
         began = time.time()
         turn.ledgers.pop(group.lane, None)  # unknown while the commit may or may not be there
         turn.lease.on_loss = partial(self._router.interrupt, group)
         try:
-            performed = self._router.apply(group)
+            performed = self._apply(turn, group)
         except RequestError as exc:
             if len(group.members) == 1:
                 self._settlement.fail(turn.lease, group, exc, attempt)
             else:
                 for half in group.halves():
-                    self._commit(turn, half)
+                    self._commit(turn, half, attempt + 1)
             return
         turn.ledgers[group.lane] = group.sequence
         outcomes = committed(group, performed, began=began, attempt=attempt)
         self._settlement.acknowledge(turn.lease, group, outcomes)
         self._router.tidy(group.table, performed)
+
+    def _apply(self, turn: _Turn, group: CommitGroup) -> Performed:
+        """Have a claimed group performed; after an error that is not the group's, end the claim."""
+        try:
+            return self._router.apply(group)
+        except RequestError:
+            raise
+        except EngineDied as exc:
+            self._unclaim(turn, group, crash=exc.message)
+            raise
+        except DeltaqError:
+            self._unclaim(turn, group)
+            raise
+        except Exception as exc:
+            # A mistake of ours or of the engine. With other requests it might not happen, so it
+            # is held against these as the death of the worker would be.
+            self._unclaim(turn, group, crash=f"{type(exc).__name__}: {exc}")
+            raise
+
+    def _unclaim(self, turn: _Turn, group: CommitGroup, crash: str = "") -> None:
+        lane = group.lane
+        crashes = self._inbox.unclaim(group.table, lane, token=turn.lease.token, crash=crash)
+        if crash:
+            known = turn.claims(lane)
+            turn.lease.claims[lane] = replace(known, crashes=crashes, cause=crash)
 
     def _acknowledge_committed(
         self, turn: _Turn, lane: Lane, done: Sequence[Waiting], last: int
@@ -191,15 +234,15 @@ class Committer:
             sync_commit(self._lake.path(group.table), version)
         self._settlement.acknowledge(turn.lease, group, read_back(group, found))
 
-    def _give_up(self, turn: _Turn, lane: Lane, head: Waiting, exc: RequestError) -> None:
-        """Fail a request whose table cannot be read, unless the log says it is committed."""
+    def _give_up(self, turn: _Turn, lane: Lane, head: Waiting, exc: DeltaqError) -> None:
+        """Fail a request without applying it, unless the table's log says it is committed."""
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         group = CommitGroup(table=table, lane=lane, app_id=ledger, members=(head,))
         found = find_committed(self._lake.path(table), ledger, [head.request.request_id])
         if found:
             self._acknowledge_found(turn, group, found)
         else:
-            self._settlement.fail(turn.lease, group, exc, attempt=1)
+            self._settlement.fail(turn.lease, group, exc, max(1, turn.claims(lane).attempt))
 
     def _release(self, lease: Lease, *, force: bool) -> bool:
         released, waiting = self._leases.release(lease, lanes=self._lanes, force=force)
@@ -208,13 +251,37 @@ class Committer:
                 self._ring(lease.table, lane)
         return released
 
-    def _pause(self, turn: _Turn, exc: TransientError) -> None:
+    def _pause(self, turn: _Turn, exc: TransientError) -> bool:
+        """Wait before the next try; False when that is for another turn."""
         turn.ledgers.clear()
-        turn.failures += 1
-        longest = min(_FIRST_PAUSE * 2**turn.failures, self._settings.retry_seconds)
-        pause = random.uniform(longest / 2, longest)
+        pause = self._note_retry(turn, exc, longest=self._settings.retry_seconds)
         logger.warning("table %s: %s; trying again in %.1f s", turn.lease.table, exc, pause)
-        self._stopping.wait(pause)
+        if time.monotonic() + pause < turn.deadline:
+            self._stopping.wait(pause)
+            return True
+        # Others may have the slot meanwhile. The sweeper rings the table when it is time.
+        self._leases.release(turn.lease, lanes=self._lanes, force=True)
+        return False
+
+    def _note_retry(self, turn: _Turn, exc: TransientError, *, longest: float) -> float:
+        lease = turn.lease
+        return self._inbox.note_retry(
+            lease.table, exc.message, first=_FIRST_PAUSE, longest=longest, token=lease.token
+        )
+
+
+def _poison(head: Waiting, claims: Claims) -> DeadLettered:
+    operation, request = operation_of(head.request), head.request
+    cause = f"; the last time: {claims.cause}" if claims.cause else ""
+    return DeadLettered(
+        f"{operation} {request.request_id} on table {request.table} was given up: in "
+        f"{claims.crashes} crashes of workers or engines it was the one that was being applied"
+        f"{cause}. Its rows are in the dead letters; when the cause is gone, bring it back with "
+        f"'deltaq redrive {request.request_id}'",
+        request_id=request.request_id,
+        table=request.table,
+        details={"crashes": claims.crashes, "cause": claims.cause},
+    )
 
 
 class _Turn:
@@ -226,7 +293,10 @@ class _Turn:
         #: Last committed sequence by lane; absent when the table must be asked.
         self.ledgers: dict[Lane, int] = {}
         self.groups = 0
-        self.failures = 0
+
+    def claims(self, lane: Lane) -> Claims:
+        """What is known of the claims in a lane; the lease brings it and this turn adds to it."""
+        return self.lease.claims.get(lane, Claims())
 
     def goes_on(self, stopping: threading.Event) -> bool:
         """Tell whether another group may begin.

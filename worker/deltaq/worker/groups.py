@@ -59,9 +59,59 @@ class CommitGroup:
         yield replace(self, members=self.members[middle:])
 
 
-def split_expired(
-    waiting: Sequence[Waiting], clock: Clock
-) -> tuple[list[Waiting], list[Waiting]]:
+#: A request that was being applied in so many crashes is poison.
+POISONOUS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What happened so far to the requests of a lane that a committer has claimed.
+
+    Attributes:
+        upto: The last sequence that was ever claimed.
+        began: First sequence of the last claim.
+        attempt: Which try of its requests the last claim was.
+        crashes: In how many claims a worker, or an engine, died of what was claimed last.
+        cause: What is known of the last crash.
+    """
+
+    upto: int = 0
+    began: int = 0
+    attempt: int = 0
+    crashes: int = 0
+    cause: str = ""
+
+    def made(self, members: Sequence[Waiting], attempt: int) -> Claims:
+        """Return what is known once ``members`` are claimed."""
+        first, last = members[0].sequence, members[-1].sequence
+        known = self if self.concern(members[0]) else Claims()
+        return replace(known, upto=max(self.upto, last), began=first, attempt=attempt)
+
+    def concern(self, head: Waiting) -> bool:
+        """Tell whether they are about the request at the head of the lane."""
+        found_out = self.crashes >= POISONOUS and head.sequence > self.began
+        return head.sequence <= self.upto and not found_out
+
+    def poison(self, head: Waiting) -> bool:
+        """Tell whether the request at the head was being applied in too many crashes."""
+        return self.crashes >= POISONOUS and head.sequence == self.began
+
+
+def suspects(waiting: Sequence[Waiting], claims: Claims) -> Sequence[Waiting]:
+    """Leave only those waiting requests that may be tried together.
+
+    What was tried before is tried again before anything joins it. After one crash, which is
+    mostly a deploy, it is tried as a whole; after two its requests are tried one by one.
+    """
+    head = waiting[0]
+    if not claims.concern(head):
+        return waiting
+    if claims.crashes >= POISONOUS - 1:
+        return waiting[:1]
+    return [w for w in waiting if w.sequence <= claims.upto]
+
+
+def split_expired(waiting: Sequence[Waiting], clock: Clock) -> tuple[list[Waiting], list[Waiting]]:
     """Split off those at the head that have expired, and leave out all from the next such one.
 
     Returns:

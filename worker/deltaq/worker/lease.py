@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import redis
@@ -22,6 +22,7 @@ from deltaq.tasks.errors import DeltaqError, LeaseLost
 from deltaq.tasks.inbox import LANES
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
+from deltaq.worker.groups import Claims
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Lease:
         token: Proof of it, compared by every script that acts under it.
         fence: Grows with each lease of the table.
         epoch: Life of the table's sequence counters.
+        claims: What is known of the claims in each lane when the lease is taken.
         expires: When it ends unless renewed, ``time.monotonic()``.
         lost: Set when it was not renewed in time.
         on_loss: Called then, by the thread that renews: ends the work that has become vain.
@@ -45,6 +47,7 @@ class Lease:
     fence: int
     epoch: str
     expires: float
+    claims: dict[Lane, Claims] = field(default_factory=dict)
     lost: threading.Event = field(default_factory=threading.Event)
     on_loss: Callable[[], None] = lambda: None
 
@@ -72,15 +75,22 @@ class Leases:
         """
         token = secrets.token_hex(16)
         began = time.monotonic()
-        fence, epoch = self._scripts.run(
+        fence, epoch, *claims = self._scripts.run(
             "take",
             [keys.lease(table), keys.seq(table)],
-            [token, int(self._ttl * 1000), self._holder],
+            [token, int(self._ttl * 1000), self._holder, *LANES],
         )
         if not fence:
             yield None
             return
-        lease = Lease(table=table, token=token, fence=fence, epoch=epoch, expires=began + self._ttl)
+        lease = Lease(
+            table=table,
+            token=token,
+            fence=fence,
+            epoch=epoch,
+            expires=began + self._ttl,
+            claims=dict(zip(LANES, _claims(claims), strict=True)),
+        )
         with self._lock:
             self._held.add(lease)
         try:
@@ -151,3 +161,15 @@ class Leases:
             lease.on_loss()
         except DeltaqError as exc:
             logger.warning("table %s: %s; its commit, if any, loses at the fence", lease.table, exc)
+
+
+def _claims(told: Sequence[int | str]) -> Iterator[Claims]:
+    """Read the five values that take.lua tells of each lane."""
+    for upto, began, attempt, crashes, cause in zip(*[iter(told)] * 5, strict=True):
+        yield Claims(
+            upto=int(upto),
+            began=int(began),
+            attempt=int(attempt),
+            crashes=int(crashes),
+            cause=str(cause),
+        )

@@ -164,7 +164,7 @@ class Settlement:
         for request in group.requests:
             self._remove(request)
 
-    def fail(self, lease: Lease, group: CommitGroup, error: RequestError, attempt: int) -> None:
+    def fail(self, lease: Lease, group: CommitGroup, error: DeltaqError, attempt: int) -> None:
         """Tell the caller of a group of one that it failed; its file becomes a dead letter.
 
         Raises:
@@ -243,9 +243,7 @@ class Settlement:
                 self._refuse(lease, lane, entry, exc)
             else:
                 waiting.append(
-                    Waiting(
-                        sequence=entry.sequence, request=request, deadline_ms=entry.deadline_ms
-                    )
+                    Waiting(sequence=entry.sequence, request=request, deadline_ms=entry.deadline_ms)
                 )
         return waiting
 

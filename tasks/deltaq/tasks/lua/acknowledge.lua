@@ -6,6 +6,7 @@
 --       then state and outcome (JSON) of each request, then channel and message pairs
 -- Returns 1, or 0 when the lease is not ours any more (the next holder will do it).
 --
+-- The claim of these requests ends here, and with it the note that the table is tried again.
 -- The first write frees memory, so Redis lets the script through at its memory limit.
 -- A second run after a lost reply removes nothing and writes the same outcomes again.
 local lease, inbox, seq = unpack(KEYS, 1, 3)
@@ -14,6 +15,7 @@ if redis.call('HGET', lease, 'token') ~= token then return 0 end
 
 local removed = redis.call('XTRIM', inbox, 'MINID', (last + 1) .. '-0')
 if removed > 0 then redis.call('HINCRBY', seq, 'bytes:' .. lane, 0 - bytes) end
+redis.call('HDEL', seq, 'open:' .. lane, 'retry')
 local arg = 6
 for i = 4, #KEYS do
   redis.call('HSET', KEYS[i], 'state', ARGV[arg], 'outcome', ARGV[arg + 1])

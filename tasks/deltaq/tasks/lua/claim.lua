@@ -2,20 +2,47 @@
 -- Declare that the requests first..last of a lane are about to be applied.
 --
 -- KEYS  lease, inbox, seq
--- ARGV  token, lane, first sequence, last sequence, number of requests between them
--- Returns the attempt, from 1 (how often a claim began with this first sequence);
---         0 when the lease is not ours; -1 when a request was cancelled meanwhile.
+-- ARGV  token, lane, first sequence, last sequence, number of requests between them,
+--       the attempt if the caller knows it (0: count it here)
+-- Returns the attempt, from 1; 0 when the lease is not ours; -1 when a request was cancelled
+-- meanwhile.
+--
+-- The claim is open until acknowledge.lua or unclaim.lua ends it. Whoever takes the lease and
+-- finds it open knows that its holder crashed (take.lua).
 local lease, inbox, seq = unpack(KEYS)
-local token, lane, first, last, count = unpack(ARGV)
+local token, lane, first, last, count, given = unpack(ARGV)
 if redis.call('HGET', lease, 'token') ~= token then return 0 end
 if #redis.call('XRANGE', inbox, first .. '-0', last .. '-0') ~= tonumber(count) then return -1 end
+first, last = tonumber(first), tonumber(last)
 
-local claimed, began = unpack(redis.call('HMGET', seq, 'claimed:' .. lane, 'began:' .. lane))
-if tonumber(last) > tonumber(claimed or 0) then
-  redis.call('HSET', seq, 'claimed:' .. lane, last)
+local names = {'claimed', 'began', 'attempt', 'tries', 'crashed'}
+for i, name in ipairs(names) do names[i] = name .. ':' .. lane end
+local claimed, began, attempt, tries, crashed = unpack(redis.call('HMGET', seq, unpack(names)))
+claimed, attempt, tries = tonumber(claimed or 0), tonumber(attempt or 0), tonumber(tries or 0)
+local from, upto = (began or ''):match('^(%d+)-(%d+)$')
+from, upto = tonumber(from or 0), tonumber(upto or 0)
+
+given = tonumber(given or 0)
+if given > 0 then
+  tries, attempt = given - 1, given
+elseif first > claimed then
+  tries, attempt = 0, 1
+elseif first == from and last == upto then
+  attempt = attempt + 1
+else
+  -- A part of what was tried as a whole, or the part after that.
+  if first >= from and last <= upto then tries = attempt end
+  attempt = tries + 1
 end
-if began ~= first then
-  redis.call('HSET', seq, 'began:' .. lane, first, 'attempt:' .. lane, 1)
-  return 1
+if crashed then
+  local _, crashes = crashed:gsub('%S+', '')
+  -- Behind the suspects, or behind the one that was found out: nothing is held against these.
+  if first > claimed or (crashes >= 3 and first > from) then
+    redis.call('HDEL', seq, 'crashed:' .. lane, 'cause:' .. lane)
+  end
 end
-return redis.call('HINCRBY', seq, 'attempt:' .. lane, 1)
+redis.call('HSET', seq,
+  'claimed:' .. lane, string.format('%d', math.max(claimed, last)),
+  'began:' .. lane, string.format('%d-%d', first, last),
+  'attempt:' .. lane, attempt, 'tries:' .. lane, tries, 'open:' .. lane, token)
+return attempt

@@ -2,10 +2,15 @@
 -- Take a table's lease unless another holds it. The same token again changes nothing.
 --
 -- KEYS  lease, seq
--- ARGV  token, time to live in milliseconds, name of the holder
--- Returns the fence and the epoch ('' before the first submission); fence 0 if held by another.
+-- ARGV  token, time to live in milliseconds, name of the holder, then the names of the lanes
+-- Returns the fence (0 if held by another) and the epoch ('' before the first submission),
+--       then for each lane: last claimed sequence, first sequence and attempt of the last
+--       claim, how many crashes are held against what was claimed, cause of the last one.
+--
+-- A claim that is still open is one whose holder neither ended it nor gave the lease back: it
+-- crashed, or is away for so long that it makes no difference.
 local lease, seq = KEYS[1], KEYS[2]
-local token, ttl, holder = unpack(ARGV)
+local token, ttl, holder = unpack(ARGV, 1, 3)
 local owner = redis.call('HGET', lease, 'token')
 if owner and owner ~= token then return {0, ''} end
 if not owner then
@@ -13,7 +18,27 @@ if not owner then
   redis.call('HSET', lease, 'token', token, 'fence', fence, 'holder', holder)
 end
 redis.call('PEXPIRE', lease, ttl)
-return {
+
+local answer = {
   tonumber(redis.call('HGET', lease, 'fence')),
   redis.call('HGET', seq, 'epoch') or '',
 }
+for i = 4, #ARGV do
+  local lane = ARGV[i]
+  local claimed, began, attempt, crashed, open, cause = unpack(redis.call('HMGET', seq,
+    'claimed:' .. lane, 'began:' .. lane, 'attempt:' .. lane, 'crashed:' .. lane,
+    'open:' .. lane, 'cause:' .. lane))
+  crashed = crashed or ''
+  if open and not owner then
+    crashed, cause = (crashed .. ' ' .. open), ''
+    redis.call('HDEL', seq, 'open:' .. lane, 'cause:' .. lane)
+    redis.call('HSET', seq, 'crashed:' .. lane, crashed)
+  end
+  local _, crashes = crashed:gsub('%S+', '')
+  answer[#answer + 1] = tonumber(claimed or 0)
+  answer[#answer + 1] = tonumber((began or ''):match('^%d+') or 0)
+  answer[#answer + 1] = tonumber(attempt or 0)
+  answer[#answer + 1] = crashes
+  answer[#answer + 1] = cause or ''
+end
+return answer

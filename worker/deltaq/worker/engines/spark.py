@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.errors import CommitConflict, EngineUnavailable, TableNotFound
+from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable, TableNotFound
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Append, Delete, EngineName, FrameRequest, Merge
 from deltaq.tasks.staging import StagingArea
@@ -178,13 +178,13 @@ class SparkEngine:
         try:
             with spark_errors(table):
                 yield self._connect(session)
-        except EngineUnavailable:
+        except EngineUnavailable as exc:
             self._warm.condemn(session)
-            raise
+            raise EngineDied(exc.message, table=table) from exc
         except Exception as exc:
             # Once the JVM is gone, what Spark's Python side raises says nothing.
             if self._warm.state is WarmState.FAILED:
-                raise EngineUnavailable(f"{self._warm.error}", table=table) from exc
+                raise EngineDied(f"{self._warm.error}", table=table) from exc
             raise
 
     def _connect(self, session: SparkSession) -> _Connection:
