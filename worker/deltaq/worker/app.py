@@ -35,6 +35,7 @@ from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.pool import WakingPool
 from deltaq.worker.reads import Reader
+from deltaq.worker.redis_check import check_redis
 from deltaq.worker.router import Router
 from deltaq.worker.sweeper import Sweeper
 from deltaq.worker.warm import WarmSpark, WarmState
@@ -61,7 +62,7 @@ class Worker:
         self.warm = (
             WarmSpark(settings, on_ready=self._spark_is_warm) if settings.spark == "on" else None
         )
-        client = connect(settings)
+        self._redis = client = connect(settings)
         lake = Lake(settings.lake)
         staging = StagingArea(settings.staging_root)
         inbox = Inbox(client, settings)
@@ -150,6 +151,7 @@ class Worker:
     def _ready(self, **_: Any) -> None:
         # Ctrl-C is an ordinary stop here; Celery would exit with 1.
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+        check_redis(self._redis)
         self.sweeper.start()
         logger.info("%s serves %s", self.name, ", ".join(self.settings.queues))
 
