@@ -1,7 +1,9 @@
 """What a program imports: the client, its futures and outcomes, the settings, the errors."""
 
 from deltaq.client.client import Client
+from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import Future
+from deltaq.client.status import LaneStatus, Retrying, TableStatus
 from deltaq.tasks.errors import (
     CommitConflict,
     ConfigurationError,
@@ -43,6 +45,7 @@ __all__ = [
     "CommitConflict",
     "ConfigurationError",
     "ConstraintViolated",
+    "DeadLetter",
     "DeadLettered",
     "DeltaqError",
     "DuplicateKeys",
@@ -55,6 +58,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidTableName",
     "Lane",
+    "LaneStatus",
     "LeaseLost",
     "Outcome",
     "OutcomeError",
@@ -66,6 +70,7 @@ __all__ = [
     "RequestExpired",
     "RequestIdConflict",
     "ResultTimeout",
+    "Retrying",
     "SchemaMismatch",
     "Settings",
     "StagedDataMissing",
@@ -73,6 +78,7 @@ __all__ = [
     "State",
     "StorageUnavailable",
     "TableNotFound",
+    "TableStatus",
     "TransientError",
     "VersionNotFound",
     "load_settings",

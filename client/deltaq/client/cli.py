@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from deltaq.client import cli_operations
 from deltaq.client.client import Client
+from deltaq.client.options import Json, Lake, RedisUrl, Timeout
 from deltaq.client.tabular import Format, format_of, read_rows, write_rows
 from deltaq.tasks.errors import (
     ConfigurationError,
@@ -35,16 +37,10 @@ app = typer.Typer(
     "3 queue unavailable, 4 the wait timed out (the request goes on).",
 )
 
+app.registered_commands += cli_operations.app.registered_commands
+app.registered_groups += cli_operations.app.registered_groups
+
 TableName = Annotated[str, typer.Argument(help="Name of the table.", show_default=False)]
-Lake = Annotated[
-    Path | None, typer.Option(help="Folder of the tables. [env: DELTAQ_LAKE]", show_default=False)
-]
-RedisUrl = Annotated[
-    str | None,
-    typer.Option(help="Redis of the queue; with a password, use DELTAQ_REDIS_URL instead."),
-]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FormatName = Annotated[
     Format | None, typer.Option(help="Instead of what the file's ending says.", show_default=False)
 ]

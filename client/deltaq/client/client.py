@@ -6,12 +6,13 @@ from types import TracebackType
 from typing import Any
 
 from deltaq.client.core import Core
+from deltaq.client.operations import Operations
 from deltaq.client.queries import Queries
 from deltaq.client.writes import Writes
 from deltaq.tasks.settings import Settings, load_settings
 
 
-class Client(Writes, Queries):
+class Client(Writes, Queries, Operations):
     """Hands requests to deltaq's workers. Threads may share one; close it when done.
 
     The writing methods return at once: then the rows are staged and the request is queued,

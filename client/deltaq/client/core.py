@@ -12,8 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import pyarrow as pa
 
+from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.drafts import check_columns
 from deltaq.client.frames import Frame, Rows, to_rows
 from deltaq.client.future import Future
@@ -23,6 +25,7 @@ from deltaq.client.room import Room
 from deltaq.client.sender import Sender
 from deltaq.client.spool import Spool
 from deltaq.client.staging import Staged, stage
+from deltaq.client.status import TableStatus, read_status
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import (
     InvalidRequest,
@@ -176,6 +179,45 @@ class Core:
             # The file was made again after a worker had removed the first one, or in vain.
             self._withdraw(staged)
             self._listener.settle(submitted.outcome)
+
+    def redrive(self, letter: DeadLetter) -> Future[Outcome]:
+        """Submit a dead letter anew, under its own id.
+
+        Whatever happens in between, its file is staged or a dead letter: one that is staged
+        although Redis says that it failed is buried again by the sweeper, and one that Redis
+        does not know is found by ``deltaq recover``.
+
+        Raises:
+            StagedDataMissing, InvalidRequest: The file is gone, damaged or of a newer deltaq.
+            QueueFull: The table's lane takes no more now; it is a dead letter again.
+            QueueUnavailable: Redis did not answer; the same call again is safe.
+        """
+        self._check_open()
+        path = self.staging.request_path(letter.table, letter.request_id)
+        # What it was waiting for is over; its outcome shall be heard here.
+        request = msgspec.structs.replace(
+            staged_request(letter.path), client_id=self.client_id, expires_ms=None
+        )
+        own = PendingRequest(self._future_of(request), keep=self.settings.outcome_ttl)
+        reason = self.staging.exhume(letter.path, path)
+        try:
+            submitted = self._patiently(partial(self._inbox.submit, request, anew=True))
+        except (QueueFull, RequestError):
+            self.staging.bury(path, letter.path, reason)
+            raise
+        # Not earlier: its old outcome would be heard.
+        pending = self._listener.add(own)
+        pending.queued()
+        if submitted.ring:
+            self._sender.ring(request.table, request.lane)
+        if submitted.outcome is not None:  # committed or cancelled meanwhile, by somebody else
+            self.staging.remove(path)
+            self._listener.settle(submitted.outcome)
+        return pending.future
+
+    def status(self) -> list[TableStatus]:
+        """See what waits for each table."""
+        return self._patiently(partial(read_status, self._redis))
 
     def _withdraw(self, staged: Staged) -> None:
         """Remove the file that was staged for a submission, unless another one needs it."""

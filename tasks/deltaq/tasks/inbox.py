@@ -103,10 +103,14 @@ class Inbox:
         self._scripts = Scripts(client)
         self._settings = settings
 
-    def submit(self, request: Request) -> Submitted:
+    def submit(self, request: Request, *, anew: bool = False) -> Submitted:
         """Put a request in its inbox, once; durable when this returns.
 
         One that has expired already is not put there: its outcome is in the answer.
+
+        Args:
+            request: The request.
+            anew: If it failed before, forget that; it gets another sequence and outcome.
 
         Raises:
             RequestIdConflict: The id was used for a request with other content.
@@ -133,6 +137,7 @@ class Inbox:
                 self._settings.inbox_max_bytes,
                 secrets.token_hex(8),
                 "" if left is None else left,
+                int(anew),
             ],
         )
         return self._submitted(request, reply)

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     )
     group_max_requests: int = Field(500, gt=0, description="Requests in one commit.")
     group_max_bytes: int = Field(256 * MiB, gt=0, description="Staged bytes in one commit.")
+    dead_letter_ttl: int = Field(
+        30 * 86400, ge=0, description="How long dead letters are kept; 0 for ever."
+    )
     read_ttl: float = Field(3600.0, gt=0, description="How long results of reads are kept.")
     concurrency: int = Field(4, gt=0, le=256, description="Tasks that one worker runs at once.")
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(

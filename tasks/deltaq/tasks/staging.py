@@ -132,6 +132,31 @@ class StagingArea:
         except OSError as exc:
             raise StorageUnavailable(f"{path}: cannot be moved: {exc.strerror or exc}") from exc
 
+    def exhume(self, grave: Path, path: Path) -> bytes:
+        """Move a dead letter back to the staged files and return the reason, ``b""`` for none.
+
+        The file counts as new, so that the sweeper leaves it alone until Redis knows of it.
+
+        Raises:
+            StagedDataMissing: It is gone.
+            StorageUnavailable: The storage refused; doing it again is safe.
+        """
+        word = grave.with_suffix(".json")
+        try:
+            reason = word.read_bytes() if word.exists() else b""
+            self._make_folder(path.parent)
+            os.utime(grave)
+            grave.rename(path)
+            sync_folder(path.parent)
+            # Before anybody can fail it again, with another reason.
+            word.unlink(missing_ok=True)
+            sync_folder(grave.parent)
+        except FileNotFoundError as exc:
+            raise StagedDataMissing(f"{grave}: the dead letter is gone") from exc
+        except OSError as exc:
+            raise StorageUnavailable(f"{grave}: cannot be moved: {exc.strerror or exc}") from exc
+        return reason
+
     def publish(self, folder: Path, result: Path) -> None:
         """Rename a finished folder to its final name, unless one is there already.
 

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at the staging area, and the age below which a file is left alone.
 _CLEAN_INTERVAL = 300.0
 _BATCH = 500
+#: Dead letters removed in one go.
+_MOST_DEAD = 10_000
 
 
 class Sweeper:
@@ -120,7 +122,7 @@ class Sweeper:
         return rung
 
     def clean(self, *, older_than: float) -> int:
-        """Remove old results of reads, and staged files of requests long settled.
+        """Remove old results of reads and dead letters, and staged files of what is long settled.
 
         Such a file is left when a worker died between an acknowledgement and the removal; that
         of a request that failed becomes a dead letter. A file whose request is queued, or
@@ -136,6 +138,13 @@ class Sweeper:
         for work in _older(self._staging.work.glob("*"), self._settings.read_ttl):
             self._staging.remove(work)
             removed += 1
+        if keep := self._settings.dead_letter_ttl:
+            # The word why it died is as old as the dead letter, the file older than that.
+            words = _older(self._staging.root.glob("dead/*/*.json"), keep)
+            for word in islice(words, _MOST_DEAD):
+                self._staging.remove(word.with_suffix(".parquet"))
+                self._staging.remove(word)
+                removed += 1
         files = _older(self._staging.root.glob("requests/*/*.parquet"), older_than)
         while batch := list(islice(files, _BATCH)):
             outcomes = self._inbox.outcomes([(f.parent.name, f.stem) for f in batch])

@@ -1,0 +1,68 @@
+"""The methods of a client for whoever runs the system. No worker needs to run for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from deltaq.client.core import Core
+from deltaq.client.dead_letters import DeadLetter, find_dead_letter, find_dead_letters
+from deltaq.client.drafts import table_name
+from deltaq.client.future import Future
+from deltaq.client.status import TableStatus
+from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.outcome import Outcome
+from deltaq.tasks.request import check_request_id
+
+
+class Operations:
+    """What waits, what was given up, and its way back."""
+
+    _core: Core
+
+    def status(self) -> list[TableStatus]:
+        """List the tables for which requests wait: how many, how long, who is at them.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+        """
+        return self._core.status()
+
+    def dead_letters(self, table: str | None = None) -> list[DeadLetter]:
+        """List the requests that were given up, of a table or of all, oldest first.
+
+        They are read from the staging area; Redis need not run either.
+        """
+        if table is not None:
+            table_name(table)
+        return find_dead_letters(self._core.staging, table)
+
+    def redrive(self, letters: Iterable[DeadLetter | str]) -> list[Future[Outcome]]:
+        """Submit dead letters anew, each under its own id, and forget that they failed.
+
+        They go to the end of their lanes, in the order given. The future of one that could not
+        be submitted has the error.
+
+        Args:
+            letters: From :meth:`dead_letters`, or ids of requests.
+
+        Raises:
+            InvalidRequest: There is no dead letter of that id, or several tables have one;
+                nothing was submitted.
+        """
+        found = [x if isinstance(x, DeadLetter) else self._dead_letter(x) for x in letters]
+        return [self._redrive(letter) for letter in found]
+
+    def _dead_letter(self, request_id: str) -> DeadLetter:
+        return find_dead_letter(self._core.staging, check_request_id(request_id))
+
+    def _redrive(self, letter: DeadLetter) -> Future[Outcome]:
+        try:
+            return self._core.redrive(letter)
+        except DeltaqError as exc:
+            future: Future[Outcome] = Future(
+                request_id=letter.request_id,
+                table=letter.table,
+                operation=letter.operation or "request",
+            )
+            future.set_exception(exc)
+            return future
