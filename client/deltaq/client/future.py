@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+from deltaq.client.condition import LightCondition
 from deltaq.tasks.errors import OutcomeError, RequestCancelled, ResultTimeout
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Future(concurrent.futures.Future[T]):
         cancel: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__()
+        self._condition = LightCondition()  # type: ignore[assignment]
         self.request_id = request_id
         self.table = table
         self.operation = operation
@@ -77,6 +79,16 @@ class Future(concurrent.futures.Future[T]):
                 return super().exception()
             raise self._timed_out(timeout) from None
 
+    def set_result(self, result: T) -> None:
+        """Resolve it; called by the client."""
+        super().set_result(result)
+        self._cancel = None  # it holds the request, which is as large as the outcome
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Resolve it with an error; called by the client."""
+        super().set_exception(exception)
+        self._cancel = None
+
     def cancel(self) -> bool:
         """Cancel the request if no worker has begun with it.
 
@@ -88,9 +100,10 @@ class Future(concurrent.futures.Future[T]):
         Raises:
             QueueUnavailable: Redis did not answer.
         """
-        if self.done() or self._cancel is None:
+        cancel = self._cancel
+        if self.done() or cancel is None:
             return self.cancelled()
-        return self._cancel()
+        return cancel()
 
     def cancelled(self) -> bool:
         """Tell whether the request was cancelled."""

@@ -56,6 +56,8 @@ class PendingRequest:
         keep: How long Redis keeps an outcome, seconds.
     """
 
+    __slots__ = ("_keep", "_queued_at", "future")
+
     def __init__(self, future: Future[Outcome], *, keep: float) -> None:
         self.future = future
         self._keep = keep

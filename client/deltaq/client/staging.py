@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import msgspec
@@ -78,7 +79,8 @@ def _write(file: BinaryIO, draft: Request, rows: Rows | None) -> Request:
             draft, digest=sink.digest.hexdigest(), size_bytes=sink.size
         )
         if not isinstance(request, Delete):
-            request = msgspec.structs.replace(request, rows=count, shape=_shape(schema))
+            shape = _shape(tuple(schema.names))
+            request = msgspec.structs.replace(request, rows=count, shape=shape)
         writer.add_key_value_metadata({FOOTER_KEY: encode_request(request)})
     return request
 
@@ -115,8 +117,9 @@ def _identity(draft: Request, schema: pa.Schema) -> bytes:
     return encode_request(options) + msgspec.json.encode(columns)
 
 
-def _shape(schema: pa.Schema) -> str:
-    return hashlib.blake2b(msgspec.json.encode(schema.names), digest_size=8).hexdigest()
+@lru_cache(maxsize=100)  # the same frames come again and again
+def _shape(names: tuple[str, ...]) -> str:
+    return hashlib.blake2b(msgspec.json.encode(names), digest_size=8).hexdigest()
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

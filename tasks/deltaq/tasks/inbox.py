@@ -149,8 +149,10 @@ class Inbox:
             case ["known", int(sequence), State.QUEUED, _]:
                 # Rung again: the first submission may have died before its wake-up.
                 return Submitted(sequence=sequence, ring=True, known=True)
-            case ["known", int(sequence), _, str(outcome)]:
-                settled = decode_outcome(outcome)
+            case ["known", int(sequence), str(state), str(outcome)]:
+                settled = decode_outcome(
+                    outcome, table=request.table, request_id=request.request_id, state=state
+                )
                 return Submitted(sequence=sequence, ring=False, known=True, outcome=settled)
             case ["expired"]:
                 late = unapplied(request, State.EXPIRED)
@@ -217,8 +219,12 @@ class Inbox:
         with queue_errors():
             replies = pipeline.execute()
         return [
-            decode_outcome(outcome) if outcome else State(state) if state else None
-            for state, outcome in replies
+            decode_outcome(outcome, table=table, request_id=request_id, state=state)
+            if outcome
+            else State(state)
+            if state
+            else None
+            for (table, request_id), (state, outcome) in zip(requests, replies, strict=True)
         ]
 
     def peek(self, table: str, lane: Lane, *, count: int) -> list[Entry]:

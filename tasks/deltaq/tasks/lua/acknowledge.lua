@@ -18,6 +18,8 @@ if removed > 0 then redis.call('HINCRBY', seq, 'bytes:' .. lane, 0 - bytes) end
 redis.call('HDEL', seq, 'open:' .. lane, 'retry')
 local arg = 6
 for i = 4, #KEYS do
+  -- With five fields a hash takes 100 bytes more; the lane matters only while it is queued.
+  redis.call('HDEL', KEYS[i], 'lane')
   redis.call('HSET', KEYS[i], 'state', ARGV[arg], 'outcome', ARGV[arg + 1])
   redis.call('EXPIRE', KEYS[i], keep)
   arg = arg + 2

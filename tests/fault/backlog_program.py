@@ -1,0 +1,62 @@
+"""A program that queues many requests while no worker runs, then waits for all of them.
+
+Run with ``python -m``. Writes what it took into the file ANSWER, once all is queued and again
+at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from deltaq.client import Client
+
+TABLE = "queued"
+#: Submissions at the same time: most of one is waiting for the disk.
+_THREADS = 8
+#: Seconds to wait for the last outcome.
+_PATIENCE = 900.0
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def _tell(**facts: Any) -> None:
+    answer = Path(os.environ["ANSWER"])
+    whole = answer.with_suffix(".new")
+    whole.write_text(json.dumps(facts))
+    whole.rename(answer)
+
+
+def _main() -> None:
+    count = int(os.environ["REQUESTS"])
+    began = time.monotonic()
+    with Client() as client:
+
+        def submit(first: int) -> list[Any]:
+            numbers = range(first, count, _THREADS)
+            return [client.append(TABLE, pa.table({"n": [number]})) for number in numbers]
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            futures = [future for some in pool.map(submit, range(_THREADS)) for future in some]
+        queued = {"submit_seconds": time.monotonic() - began, "peak_bytes": _peak_bytes()}
+        _tell(**queued)
+        deadline = time.monotonic() + _PATIENCE
+        versions = [f.result(deadline - time.monotonic()).version for f in futures]
+        _tell(
+            **queued | {"peak_bytes": _peak_bytes()},
+            outcomes=len(versions),
+            told=time.time(),
+        )
+
+
+if __name__ == "__main__":
+    _main()
