@@ -12,14 +12,14 @@ import redis
 from deltalake import DeltaTable
 
 from deltaq.tasks import keys
-from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.inbox import LANES
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
-from deltaq.worker.sweeper import Sweeper
 from tests.fault.work import Row
 from tests.support.log import committed_requests, committed_versions
+from tests.support.sweeping import make_sweeper
 
 #: What Delta and Spark keep in a log; Hadoop puts a hidden checksum beside each file it writes.
 _LOG_NAMES = re.compile(
@@ -78,12 +78,8 @@ def tell(futures: Mapping[str, Any]) -> Told:
 
 def clean(system: System) -> None:
     """Do what the sweeper does every few minutes."""
-    settings = system.settings
     with system.redis.connect() as client:
-        staging, inbox = StagingArea(settings.staging_root), Inbox(client, settings)
-        Sweeper(client, inbox, staging, settings, ring=lambda *_: None, rung=lambda _: 0).clean(
-            older_than=0
-        )
+        make_sweeper(client, system.settings).clean(older_than=0)
 
 
 def gather(system: System, table: str, told: Told) -> Evidence:

@@ -14,6 +14,7 @@ from deltaq.tasks import keys
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import EngineDied, EngineUnavailable, StorageUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane, encode_request
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import StagingArea
@@ -23,6 +24,7 @@ from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
+from deltaq.worker.recovery import Recovery
 from deltaq.worker.router import Performed, Router
 from tests.support.log import committed_requests, ledgers
 from tests.support.requests import make_append
@@ -69,6 +71,9 @@ class Bench:
         self.rung: list[tuple[str, Lane]] = []
         self.stopping = threading.Event()
         lake = Lake(settings.lake)
+        self.recovery = Recovery(
+            Memory(self.redis, settings), self.inbox, self.staging, lake, settings
+        )
         self.router = BrokenRouter(
             self.failures, native=NativeEngine(lake, self.staging), spark=None, settings=settings
         )
@@ -78,6 +83,7 @@ class Bench:
             router=self.router,
             lake=lake,
             settlement=Settlement(self.inbox, self.staging),
+            recovery=self.recovery,
             settings=settings,
             lanes=LANES,
             ring=lambda table, lane: self.rung.append((table, lane)),

@@ -15,8 +15,8 @@ from deltaq.tasks.settings import Settings
 from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
-from deltaq.worker.sweeper import Sweeper
 from tests.support.player import Player
+from tests.support.sweeping import make_sweeper
 
 ERROR = SchemaMismatch("no such column")
 
@@ -65,16 +65,7 @@ def test_the_sweeper_buries_what_a_worker_killed_after_telling_could_not(
     player.commit_all("t", error=ERROR)
     staged.write_bytes(content)  # which the player has removed, as no worker would
 
-    sweeper = Sweeper(
-        player.client,
-        player.inbox,
-        player.staging,
-        settings,
-        ring=lambda *_: None,
-        rung=lambda _: 0,
-    )
-
-    assert sweeper.clean(older_than=0) == 1
+    assert make_sweeper(player.client, settings).clean(older_than=0) == 1
     assert not staged.exists()
     grave = player.staging.dead_path("t", future.request_id)
     assert grave.read_bytes() == content

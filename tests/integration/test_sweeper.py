@@ -15,6 +15,7 @@ from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.worker.sweeper import Sweeper
 from tests.support.player import Player
+from tests.support.sweeping import make_sweeper
 
 ROWS = pa.table({"n": [1]})
 QUEUE = keys.lane_queue(Lane.LIVE)
@@ -30,13 +31,8 @@ def player(settings: Settings) -> Iterator[Player]:
 @pytest.fixture
 def sweeper(settings: Settings, player: Player) -> Iterator[Sweeper]:
     with make_celery(settings) as app:
-        yield Sweeper(
-            player.client,
-            player.inbox,
-            player.staging,
-            settings,
-            ring=partial(ring, app),
-            rung=partial(count_rung, app),
+        yield make_sweeper(
+            player.client, settings, ring=partial(ring, app), rung=partial(count_rung, app)
         )
 
 

@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 
 from deltaq.client import Client
-from deltaq.tasks.inbox import Inbox
-from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System, embedded
-from deltaq.worker.sweeper import Sweeper
 from tests.support.log import committed_requests, ledgers
+from tests.support.sweeping import make_sweeper
 from tests.support.waiting import wait_until
 from tests.support.writers import frame, write, writers
 
@@ -58,13 +56,8 @@ def test_ten_writers_and_two_kills_leave_each_request_once_and_in_order(
 
 def _clean(system: System) -> None:
     """Do what the sweeper does every few minutes, for workers killed before they could."""
-    redis = system.redis.connect()
-    settings = system.settings
-    staging, inbox = StagingArea(settings.staging_root), Inbox(redis, settings)
-    Sweeper(redis, inbox, staging, settings, ring=lambda *_: None, rung=lambda _: 0).clean(
-        older_than=0
-    )
-    redis.close()
+    with system.redis.connect() as client:
+        make_sweeper(client, system.settings).clean(older_than=0)
 
 
 def _wait_for_versions(system: System, table: str, *, above: int) -> None:

@@ -274,7 +274,8 @@ class Inbox:
             attempt: Which try of them it is, if the caller knows; counted in Redis otherwise.
 
         Returns:
-            The attempt, from 1; or 0 when one of them was cancelled since it was read.
+            The attempt, from 1; or 0 when one of them was cancelled since it was read; or -1
+            when nobody has vouched yet for the memory of the server, which was restarted.
 
         Raises:
             LeaseLost: Another worker has the table.
@@ -284,9 +285,9 @@ class Inbox:
             [keys.lease(table), keys.inbox(table, lane), keys.seq(table)],
             [token, lane, sequences[0], sequences[-1], len(sequences), attempt],
         )
-        if reply == 0:
+        if reply == -2:
             raise _lost(table)
-        return max(int(reply), 0)
+        return int(reply)
 
     def unclaim(self, table: str, lane: Lane, *, token: str, crash: str = "") -> int:
         """End a claim that came to no outcome.

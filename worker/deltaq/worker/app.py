@@ -24,6 +24,7 @@ from deltaq.tasks.broker import count_rung, make_celery, ring
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
@@ -35,6 +36,7 @@ from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.pool import WakingPool
 from deltaq.worker.reads import Reader
+from deltaq.worker.recovery import Recovery
 from deltaq.worker.redis_check import check_redis
 from deltaq.worker.router import Router
 from deltaq.worker.sweeper import Sweeper
@@ -72,6 +74,7 @@ class Worker:
             settings=settings,
         )
         self.leases = Leases(client, settings, holder=self.name)
+        recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
         self.sweeper = Sweeper(
             client,
             inbox,
@@ -79,6 +82,7 @@ class Worker:
             settings,
             ring=self._ring,
             rung=partial(count_rung, self.app),
+            recovery=recovery,
         )
         self.reader = Reader(
             router=router, lake=lake, staging=staging, inbox=inbox, keep=settings.read_ttl
@@ -89,6 +93,7 @@ class Worker:
             router=router,
             lake=lake,
             settlement=Settlement(inbox, staging),
+            recovery=recovery,
             settings=settings,
             lanes=tuple(ln for ln in LANES if keys.lane_queue(ln) in self._queues),
             ring=self._ring,

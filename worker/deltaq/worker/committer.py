@@ -29,6 +29,7 @@ from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
 from deltaq.worker.ledger import Committed, app_id, find_committed
 from deltaq.worker.outcomes import Settlement, committed, read_back
+from deltaq.worker.recovery import Recovery
 from deltaq.worker.router import Performed, Router
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Committer:
         router: Has an engine perform them.
         lake: Where the tables are.
         settlement: Writes outcomes and cleans up the staged files.
+        recovery: Tells Redis again what it forgot.
         settings: Limits of groups and time.
         lanes: Those that this worker serves.
         ring: Sends a wake-up.
@@ -62,6 +64,7 @@ class Committer:
         router: Router,
         lake: Lake,
         settlement: Settlement,
+        recovery: Recovery,
         settings: Settings,
         lanes: tuple[Lane, ...],
         ring: Callable[[str, Lane], None],
@@ -72,6 +75,7 @@ class Committer:
         self._router = router
         self._lake = lake
         self._settlement = settlement
+        self._recovery = recovery
         self._settings = settings
         self._lanes = lanes
         self._ring = ring
@@ -95,8 +99,10 @@ class Committer:
     def _drain(self, turn: _Turn) -> None:
         table = turn.lease.table
         while turn.goes_on(self._stopping):
-            lane, waiting = self._peek(turn)
             try:
+                if not turn.lease.epoch:
+                    self._recovery.restore(turn.lease)
+                lane, waiting = self._peek(turn)
                 if waiting:
                     self._commit_head(turn, lane, waiting)
                 # Mostly the inbox is empty now: asking for the release first saves the peeks.
@@ -166,8 +172,10 @@ class Committer:
             token=turn.lease.token,
             attempt=attempt,
         )
-        if not attempt:
-            return  # a member was cancelled since it was read; look again
+        if attempt < 1:  # a member was cancelled since it was read; look again
+            if attempt < 0:  # Redis was restarted, and may have forgotten something
+                turn.lease.epoch = ""
+            return
         turn.lease.claims[group.lane] = turn.claims(group.lane).made(group.members, attempt)
         began = time.time()
         turn.ledgers.pop(group.lane, None)  # unknown while the commit may or may not be there
@@ -223,6 +231,7 @@ class Committer:
             self._acknowledge_found(turn, group, found)
             return
         # Redis gave these sequences out twice: it came back without its last writes.
+        self._recovery.restore(turn.lease)
         moved = self._inbox.resequence(table, lane, above=last, token=turn.lease.token)
         logger.warning("table %s: %d requests got new sequences above %d", table, moved, last)
 

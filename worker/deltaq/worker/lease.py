@@ -35,7 +35,8 @@ class Lease:
         table: What it is for.
         token: Proof of it, compared by every script that acts under it.
         fence: Grows with each lease of the table.
-        epoch: Life of the table's sequence counters.
+        epoch: Life of the table's sequence counters; empty while Redis may have forgotten
+            something of the table.
         claims: What is known of the claims in each lane when the lease is taken.
         expires: When it ends unless renewed, ``time.monotonic()``.
         lost: Set when it was not renewed in time.

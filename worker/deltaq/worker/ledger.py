@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from deltaq.tasks.errors import CommitConflict
-from deltaq.tasks.request import Lane
+from deltaq.tasks.errors import CommitConflict, StorageUnavailable
+from deltaq.tasks.request import Lane, operation_of
 from deltaq.worker.groups import CommitGroup
 
 #: The ledger of a table that has none: every sequence is above it.
@@ -34,12 +34,16 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     deltaq: str
     #: Sequence and request id of each request, in order.
     requests: list[tuple[int, str]]
+    #: What all of them are: append, merge ...
+    operation: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Committed:
-    """Where a request was found in the table's log."""
+    """What a table's log says of a request."""
 
+    request_id: str
+    operation: str
     sequence: int
     version: int
 
@@ -60,7 +64,8 @@ _action_decoder = msgspec.json.Decoder(_Action)
 def note(group: CommitGroup) -> str:
     """Write the note of a group's commit."""
     requests = [(m.sequence, m.request.request_id) for m in group.members]
-    return _note_encoder.encode(Note(deltaq=group.app_id, requests=requests)).decode()
+    written = Note(deltaq=group.app_id, operation=operation_of(group.first), requests=requests)
+    return _note_encoder.encode(written).decode()
 
 
 def moved(group: CommitGroup, reached: int) -> CommitConflict:
@@ -72,38 +77,89 @@ def moved(group: CommitGroup, reached: int) -> CommitConflict:
     )
 
 
-def find_committed(table: Path, ledger: str, request_ids: Iterable[str]) -> dict[str, Committed]:
+def find_committed(
+    table: Path, ledger: str | None, request_ids: Iterable[str], *, since: float = 0.0
+) -> dict[str, Committed]:
     """Find requests in a table's log, newest commit first.
 
     Args:
         table: Folder of the table.
-        ledger: appId of the ledger under which they were committed.
+        ledger: appId of the ledger under which they were committed; None for any.
         request_ids: What to look for.
+        since: Commits that are older, by the time of their file, are not looked at.
 
     Returns:
         Those found; the log may have been cleaned of older commits.
+
+    Raises:
+        StorageUnavailable: The log cannot be read.
     """
     missing, found = set(request_ids), {}
-    for entry in sorted((table / "_delta_log").glob("*.json"), reverse=True):
-        if not missing:
+    for entry in log_entries(table) if missing else ():
+        if not missing or is_older(entry, since):
             break
-        if not entry.stem.isdigit():
-            continue
-        for sequence, request_id in _requests_in(entry, ledger):
-            if request_id in missing:
-                missing.discard(request_id)
-                found[request_id] = Committed(sequence=sequence, version=int(entry.stem))
+        for committed in committed_in(entry, ledger):
+            if committed.request_id in missing:
+                missing.discard(committed.request_id)
+                found[committed.request_id] = committed
     return found
 
 
-def _requests_in(entry: Path, ledger: str) -> list[tuple[int, str]]:
-    for line in entry.read_bytes().splitlines():
-        info = _action_decoder.decode(line).commitInfo
-        if info is None or info.userMetadata is None:
-            continue
+def log_entries(table: Path) -> list[Path]:
+    """List the entries of a table's log, newest first; none if there is no table."""
+    entries = (e for e in (table / "_delta_log").glob("*.json") if e.stem.isdigit())
+    return sorted(entries, reverse=True)
+
+
+def log_entry(table: Path, version: int) -> Path:
+    """Name the entry of a version in a table's log."""
+    return table / "_delta_log" / f"{version:020d}.json"
+
+
+def is_older(entry: Path, since: float) -> bool:
+    """Tell whether an entry was written before a time, seconds since 1970."""
+    try:
+        return entry.stat().st_mtime < since
+    except FileNotFoundError:
+        return True  # cleaned from the log meanwhile, as the oldest are
+
+
+def committed_in(entry: Path, ledger: str | None = None) -> list[Committed]:
+    """Read which requests are in a commit, in order; none if it is somebody else's.
+
+    Args:
+        entry: The commit's entry in the log.
+        ledger: appId of the ledger under which they were committed; None for any.
+
+    Raises:
+        StorageUnavailable: The entry cannot be read.
+    """
+    written = _read_note(entry)
+    if written is None or ledger not in (None, written.deltaq):
+        return []
+    return [
+        Committed(
+            request_id=request_id,
+            operation=written.operation,
+            sequence=sequence,
+            version=int(entry.stem),
+        )
+        for sequence, request_id in written.requests
+    ]
+
+
+def _read_note(entry: Path) -> Note | None:
+    try:
+        lines = entry.read_bytes().splitlines()
+    except FileNotFoundError:
+        return None  # cleaned from the log meanwhile
+    except OSError as exc:
+        raise StorageUnavailable(f"{entry}: cannot be read: {exc.strerror}") from exc
+    for line in lines:
         try:
-            written = _note_decoder.decode(info.userMetadata)
-        except msgspec.DecodeError:
-            return []  # a commit of somebody else, with a note of its own
-        return written.requests if written.deltaq == ledger else []
-    return []
+            info = _action_decoder.decode(line).commitInfo
+            if info is not None and info.userMetadata is not None:
+                return _note_decoder.decode(info.userMetadata)
+        except msgspec.MsgspecError:
+            return None  # a note of somebody else's, or an entry that no engine could read
+    return None

@@ -20,6 +20,7 @@ from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.outcomes import bury
+from deltaq.worker.recovery import Recovery
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Sweeper:
         settings: Intervals and how long things are kept.
         ring: Sends a wake-up.
         rung: Counts the wake-ups of a lane, of all tables, that no worker has taken yet.
+        recovery: Finds the tables of which Redis may have forgotten something.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Sweeper:
         *,
         ring: Callable[[str, Lane], None],
         rung: Callable[[Lane], int],
+        recovery: Recovery,
     ) -> None:
         self._client = client
         self._inbox = inbox
@@ -60,6 +63,7 @@ class Sweeper:
         self._settings = settings
         self._ring = ring
         self._rung = rung
+        self._recovery = recovery
         self._cleaned = 0.0
         self._closing = self._hurried = False
         self._woken = threading.Event()
@@ -86,6 +90,7 @@ class Sweeper:
                 hurried, self._hurried = self._hurried, False
                 if hurried or self._is_its_turn():
                     self.sweep()
+                    self.recover()
                 if time.monotonic() - self._cleaned >= _CLEAN_INTERVAL:
                     self._cleaned = time.monotonic()
                     self.clean(older_than=_CLEAN_INTERVAL)
@@ -120,6 +125,19 @@ class Sweeper:
                     self._ring(table, lane)
                 rung += len(tables)
         return rung
+
+    def recover(self) -> int:
+        """Ring the tables with staged files of which Redis may have forgotten something.
+
+        Whoever takes the lease of one restores it first. Returns how many were rung.
+
+        Raises:
+            QueueUnavailable, StorageUnavailable: Nobody knows; look again later.
+        """
+        doubtful = self._recovery.doubtful()
+        for table in doubtful:
+            self._ring(table, Lane.LIVE)
+        return len(doubtful)
 
     def clean(self, *, older_than: float) -> int:
         """Remove old results of reads and dead letters, and staged files of what is long settled.

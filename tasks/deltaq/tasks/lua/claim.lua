@@ -4,15 +4,17 @@
 -- KEYS  lease, inbox, seq
 -- ARGV  token, lane, first sequence, last sequence, number of requests between them,
 --       the attempt if the caller knows it (0: count it here)
--- Returns the attempt, from 1; 0 when the lease is not ours; -1 when a request was cancelled
--- meanwhile.
+-- Returns the attempt, from 1; 0 when a request was cancelled meanwhile; -1 when the server was
+-- restarted since vouch.lua vouched for its memory; -2 when the lease is not ours.
 --
 -- The claim is open until acknowledge.lua or unclaim.lua ends it. Whoever takes the lease and
 -- finds it open knows that its holder crashed (take.lua).
 local lease, inbox, seq = unpack(KEYS)
 local token, lane, first, last, count, given = unpack(ARGV)
-if redis.call('HGET', lease, 'token') ~= token then return 0 end
-if #redis.call('XRANGE', inbox, first .. '-0', last .. '-0') ~= tonumber(count) then return -1 end
+if redis.call('HGET', lease, 'token') ~= token then return -2 end
+local run = redis.call('HGET', seq, 'run')
+if run and redis.call('INFO', 'server'):match('run_id:(%x+)') ~= run then return -1 end
+if #redis.call('XRANGE', inbox, first .. '-0', last .. '-0') ~= tonumber(count) then return 0 end
 first, last = tonumber(first), tonumber(last)
 
 local names = {'claimed', 'began', 'attempt', 'tries', 'crashed'}

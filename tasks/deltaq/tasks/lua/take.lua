@@ -3,7 +3,8 @@
 --
 -- KEYS  lease, seq
 -- ARGV  token, time to live in milliseconds, name of the holder, then the names of the lanes
--- Returns the fence (0 if held by another) and the epoch ('' before the first submission),
+-- Returns the fence (0 if held by another) and the epoch ('' unless vouch.lua has vouched for what
+--       this run of the server remembers of the table),
 --       then for each lane: last claimed sequence, first sequence and attempt of the last
 --       claim, how many crashes are held against what was claimed, cause of the last one.
 --
@@ -19,10 +20,9 @@ if not owner then
 end
 redis.call('PEXPIRE', lease, ttl)
 
-local answer = {
-  tonumber(redis.call('HGET', lease, 'fence')),
-  redis.call('HGET', seq, 'epoch') or '',
-}
+local run, epoch = unpack(redis.call('HMGET', seq, 'run', 'epoch'))
+if redis.call('INFO', 'server'):match('run_id:(%x+)') ~= run then epoch = '' end
+local answer = {tonumber(redis.call('HGET', lease, 'fence')), epoch or ''}
 for i = 4, #ARGV do
   local lane = ARGV[i]
   local claimed, began, attempt, crashed, open, cause = unpack(redis.call('HMGET', seq,

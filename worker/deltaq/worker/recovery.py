@@ -1,0 +1,386 @@
+"""Finds, in the staging area and the tables' logs, what Redis has forgotten.
+
+Redis may come back without its last writes, or without any. Before the next commit to a table,
+whoever holds its lease tells Redis again which requests the table's log names, so that none of
+them is applied twice, and puts those that neither knows back into their inbox, in order of age.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from deltaq.tasks.errors import (
+    DeltaqError,
+    InvalidRequest,
+    InvalidTableName,
+    StagedDataMissing,
+    StorageUnavailable,
+)
+from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.memory import Memory
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.request import Lane, Request, check_table_name, decode_request
+from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea, staged_request
+from deltaq.worker import ledger
+from deltaq.worker.durable import sync_commit
+from deltaq.worker.lake import Lake
+from deltaq.worker.lease import Lease
+
+logger = logging.getLogger(__name__)
+
+#: Requests in one call to Redis.
+_BATCH = 500
+#: Commits of a log that are compared with Redis at a time.
+_COMMITS = 20
+#: Seconds by which the clocks of those who stage and those who commit may differ.
+_CLOCKS_APART = 3600.0
+#: A UUIDv7 begins with 48 bits of milliseconds.
+_UUID7 = re.compile(r"[0-9a-f]{12}7[0-9a-f]{19}", re.ASCII)
+
+_T = TypeVar("_T")
+
+
+class Action(StrEnum):
+    """What is to be done about a staged file."""
+
+    SUBMIT = "submit"  # nobody knows it
+    ACKNOWLEDGE = "acknowledge"  # it is in the table, the file is not needed any more
+    LEAVE = "leave"  # Redis knows it
+    KEEP = "keep"  # it cannot be read; a human should look
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One staged file.
+
+    Attributes:
+        path: The file.
+        action: What is to be done about it.
+        reason: Why, for people.
+        request: The request in it, when it had to be read.
+        version: Version of the table that contains it.
+        committed: What the table's log says of it, when Redis does not know it.
+    """
+
+    path: Path
+    action: Action
+    reason: str
+    request: Request | None = None
+    version: int | None = None
+    committed: ledger.Committed | None = None
+
+
+class Recovery:
+    """Compares Redis with tables and staged files. Every method may run in many threads.
+
+    Args:
+        memory: What Redis remembers.
+        inbox: Where outcomes are looked up.
+        staging: Where the staged files are.
+        lake: Where the tables are.
+        settings: How long outcomes are kept.
+    """
+
+    def __init__(
+        self, memory: Memory, inbox: Inbox, staging: StagingArea, lake: Lake, settings: Settings
+    ) -> None:
+        self._memory = memory
+        self._inbox = inbox
+        self._staging = staging
+        self._lake = lake
+        self._keep = settings.outcome_ttl
+
+    def tables(self) -> list[str]:
+        """List the tables that have staged files, sorted.
+
+        Raises:
+            StorageUnavailable: The staging area cannot be read.
+        """
+        root = self._staging.root / "requests"
+        try:
+            folders = [f for f in root.iterdir() if any(f.glob("*.parquet"))]
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StorageUnavailable(f"{root}: cannot be read: {exc.strerror}") from exc
+        return sorted(f.name for f in folders if _is_table(f.name))
+
+    def doubtful(self) -> list[str]:
+        """List the tables with staged files of which Redis may have forgotten something.
+
+        Costs one call to Redis unless the server was restarted or emptied since the last one.
+        Tables at which a worker is are left out; it looks by itself.
+        """
+        if self._memory.is_complete():
+            return []
+        run_id = self._memory.run_id()
+        found = self._memory.doubtful(self.tables(), run_id)
+        if not found:
+            self._memory.set_complete(run_id)
+        return [table for table, held in found if not held]
+
+    def look(self, table: str) -> Iterator[Found]:
+        """Say of each staged file of a table what is to be done about it; changes nothing.
+
+        Yields:
+            One for each, the oldest request first.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+            StorageUnavailable: Staging area or lake cannot be read.
+        """
+        files = self._by_age(table)
+        known: dict[Path, Outcome | State] = {}
+        for batch in _batched(files, _BATCH):
+            states = self._inbox.outcomes([(table, file.stem) for file in batch])
+            known.update((f, s) for f, s in zip(batch, states, strict=True) if s is not None)
+        unknown = [file for file in files if file not in known]
+        committed = ledger.find_committed(
+            self._lake.path(table),
+            None,
+            [file.stem for file in unknown],
+            since=min(map(_modified, unknown), default=0.0) - _CLOCKS_APART,
+        )
+        for file in files:
+            if file in known:
+                yield _of_known(file, known[file])
+            elif file.stem in committed:
+                yield _of_committed(file, committed[file.stem])
+            elif found := _of_unknown(file):
+                yield found
+
+    def restore(self, lease: Lease) -> int:
+        """Make Redis' memory of a table complete again, and return how many requests went in.
+
+        Does nothing a second time. When this returns, the lease has the table's epoch.
+
+        Raises:
+            LeaseLost: Another worker has the table, or Redis forgot again.
+            QueueUnavailable: Redis did not answer.
+            StorageUnavailable: Staging area or lake cannot be read.
+        """
+        table, run_id = lease.table, self._memory.run_id()
+        remembered = self._remember_log(lease)
+        waiting = {lane: _Inserter(self._memory, lease, lane) for lane in LANES}
+        synced: set[int] = set()
+        for found in self.look(table):
+            if found.action is Action.ACKNOWLEDGE:
+                self._acknowledge(lease, found, synced)
+            elif found.request is not None:
+                waiting[found.request.lane].add(found.request)
+            elif found.action is Action.KEEP:
+                logger.warning("table %s: left alone: %s", table, found.reason)
+        inserted = sum(inserter.close() for inserter in waiting.values())
+        lease.epoch = self._memory.vouch(table, run_id, token=lease.token)
+        if remembered or inserted:
+            logger.warning(
+                "table %s: Redis had forgotten %d commits, read back from the table's log, and "
+                "%d staged requests, which wait again",
+                table,
+                remembered,
+                inserted,
+            )
+        return inserted
+
+    def _by_age(self, table: str) -> list[Path]:
+        folder = self._staging.root / "requests" / table
+        return [file for _, file in sorted((_age_of_file(f), f) for f in folder.glob("*.parquet"))]
+
+    def _remember_log(self, lease: Lease) -> int:
+        """Write the outcomes of the log's commits to Redis, the oldest first.
+
+        What Redis loses are its last writes or all. So if it knows the outcomes of some
+        commits, it knows those of all older ones; also when this was cut short.
+        """
+        path, since = self._lake.path(lease.table), time.time() - self._keep
+        forgotten: list[Path] = []
+        for entries in _batched(ledger.log_entries(path), _COMMITS):
+            if ledger.is_older(entries[0], since):
+                break
+            ids = [c.request_id for entry in entries for c in ledger.committed_in(entry)]
+            if ids and self._are_settled(lease.table, ids):
+                break
+            forgotten += entries
+        remembered = 0
+        for entries in _batched(reversed(forgotten), _COMMITS):
+            committed = [c for entry in entries for c in ledger.committed_in(entry)]
+            for batch in _batched(committed, _BATCH):
+                remembered += self._remember(lease, batch)
+        return remembered
+
+    def _remember(self, lease: Lease, committed: Sequence[ledger.Committed]) -> int:
+        outcomes = [_outcome(lease.table, c) for c in committed]
+        return self._memory.remember(lease.table, outcomes, token=lease.token)
+
+    def _are_settled(self, table: str, request_ids: list[str]) -> bool:
+        return all(
+            isinstance(outcome, Outcome)
+            for batch in _batched(request_ids, _BATCH)
+            for outcome in self._inbox.outcomes([(table, request_id) for request_id in batch])
+        )
+
+    def _acknowledge(self, lease: Lease, found: Found, synced: set[int]) -> None:
+        """Remove the file of a committed request; Redis is told if only the old log knows it."""
+        path, version = self._lake.path(lease.table), found.version
+        if version is not None and version not in synced:
+            # Whoever committed it may have died, machine and all, before the commit was synced.
+            if ledger.log_entry(path, version).exists():
+                sync_commit(path, version)
+            synced.add(version)
+        if found.committed is not None:
+            self._remember(lease, [found.committed])
+        self._staging.remove(found.path)
+
+
+class _Inserter:
+    """Merges forgotten requests into what waits in a lane, by age.
+
+    Args:
+        memory: Where to.
+        lease: Of the table.
+        lane: The lane.
+    """
+
+    def __init__(self, memory: Memory, lease: Lease, lane: Lane) -> None:
+        self._memory = memory
+        self._lease = lease
+        self._lane = lane
+        self._place = 0
+        self._batch: list[Request] = []
+        self._inserted = 0
+
+    def add(self, request: Request) -> None:
+        """Put in a request that is younger than those before."""
+        self._batch.append(request)
+        if len(self._batch) == _BATCH:
+            self._flush()
+
+    def close(self) -> int:
+        """Put in the rest and return how many went in."""
+        self._flush()
+        return self._inserted
+
+    def _flush(self) -> None:
+        """Put the batch in, each request before the first one that is younger."""
+        while self._batch:
+            next_age = self._pass_older_than(_age(self._batch[0]))
+            count = sum(next_age is None or _age(r) < next_age for r in self._batch)
+            inserted, self._place = self._memory.insert(
+                self._lease.table,
+                self._lane,
+                self._batch[:count],
+                after=self._place,
+                token=self._lease.token,
+            )
+            self._inserted += inserted
+            del self._batch[:count]
+
+    def _pass_older_than(self, age: _Age) -> _Age | None:
+        """Move the place behind all that is older; return the age of what comes next."""
+        table = self._lease.table
+        while entries := self._memory.after(table, self._lane, self._place, count=_BATCH):
+            for entry in entries:
+                try:
+                    other = _age(decode_request(entry.wire))
+                except DeltaqError:
+                    other = _OLDEST  # refused when it is its turn
+                if other > age:
+                    return other
+                self._place = entry.sequence
+        return None
+
+
+#: Milliseconds in hexadecimal, then what tells requests of one millisecond apart.
+_Age = tuple[str, str]
+_OLDEST: _Age = ("", "")
+
+
+def _age(request: Request) -> _Age:
+    """Order requests: by their ids if those are UUIDv7, else by when they were submitted."""
+    if _UUID7.fullmatch(request.request_id):
+        return request.request_id[:12], request.request_id
+    return f"{request.submitted_at_ms:012x}", request.request_id
+
+
+def _age_of_file(file: Path) -> _Age:
+    """Tell the age of the request in a file, from its name if that tells."""
+    if _UUID7.fullmatch(file.stem):
+        return file.stem[:12], file.stem
+    try:
+        return _age(staged_request(file))
+    except (StagedDataMissing, InvalidRequest, InvalidTableName):
+        return _OLDEST
+
+
+def _of_known(file: Path, state: Outcome | State) -> Found:
+    if not isinstance(state, Outcome):
+        return Found(path=file, action=Action.LEAVE, reason=f"Redis knows it: {state}")
+    if state.state is State.COMMITTED:
+        reason, version = f"committed in version {state.version}", state.version
+        return Found(path=file, action=Action.ACKNOWLEDGE, reason=reason, version=version)
+    return Found(path=file, action=Action.LEAVE, reason=f"Redis knows it: {state.state}")
+
+
+def _of_committed(file: Path, committed: ledger.Committed) -> Found:
+    return Found(
+        path=file,
+        action=Action.ACKNOWLEDGE,
+        reason=f"committed in version {committed.version}",
+        version=committed.version,
+        committed=committed,
+    )
+
+
+def _of_unknown(file: Path) -> Found | None:
+    try:
+        request = staged_request(file)
+    except (StagedDataMissing, InvalidRequest, InvalidTableName) as exc:
+        if not file.exists():
+            return None  # removed by its owner meanwhile
+        return Found(path=file, action=Action.KEEP, reason=exc.message)
+    if (request.table, request.request_id) != (file.parent.name, file.stem):
+        reason = f"{file}: holds request {request.request_id} on table {request.table}"
+        return Found(path=file, action=Action.KEEP, reason=reason)
+    return Found(path=file, action=Action.SUBMIT, reason="Redis does not know it", request=request)
+
+
+def _outcome(table: str, committed: ledger.Committed) -> Outcome:
+    return Outcome(
+        request_id=committed.request_id,
+        table=table,
+        operation=committed.operation,
+        state=State.COMMITTED,
+        version=committed.version,
+        sequence=committed.sequence,
+    )
+
+
+def _is_table(name: str) -> bool:
+    try:
+        check_table_name(name)
+    except InvalidTableName:
+        logger.warning("staging area: folder %s is no table's", name)
+        return False
+    return True
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()  # removed by its owner meanwhile
+
+
+def _batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
