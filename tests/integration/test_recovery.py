@@ -38,6 +38,12 @@ from tests.support.sweeping import make_recovery, make_sweeper
 ROWS = pa.table({"n": [1]})
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings under which a restoration does not wait long for others."""
+    return settings.model_copy(update={"lease_ttl": 1.0})
+
+
 class WatchedRouter(Router):
     """A real router that calls back before and after it applies a group."""
 
@@ -262,7 +268,7 @@ def test_a_retried_request_above_a_ledger_that_redis_forgot_is_not_doubled(
 def test_a_restart_without_the_last_writes_is_noticed_before_the_next_commit(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
-    settings = load_settings(lake=tmp_path / "lake", redis_url=own_redis.url)
+    settings = load_settings(lake=tmp_path / "lake", redis_url=own_redis.url, lease_ttl=1.0)
     bench = Bench(settings)
     with Client(settings) as client:
         futures = append(client, 2)
@@ -291,7 +297,11 @@ def test_a_restart_in_the_middle_of_a_turn_is_noticed_although_the_lease_survive
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
     settings = load_settings(
-        lake=tmp_path / "lake", redis_url=own_redis.url, group_max_requests=1, lease_ttl=30
+        lake=tmp_path / "lake",
+        redis_url=own_redis.url,
+        group_max_requests=1,
+        lease_ttl=3.0,
+        time_slice=60.0,
     )
     bench = Bench(settings)
     with Client(settings) as client:
@@ -382,7 +392,7 @@ def test_a_server_that_remembers_everything_is_asked_for_the_newest_commits_only
     bench.recovery._inbox.outcomes = count  # type: ignore[method-assign]
     bench.committer.drain("t")
 
-    assert sum(asked) == 20
+    assert sum(asked) == 2 * 20
     bench.close()
 
 

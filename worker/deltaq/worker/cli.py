@@ -13,6 +13,7 @@ import typer
 
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.worker.cli_recover import recover
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -123,6 +124,9 @@ def demo(
     except DeltaqError as exc:
         _exit(exc)
     raise typer.Exit(code)
+
+
+app.command()(recover)
 
 
 def _settings(**arguments: Any) -> Settings:

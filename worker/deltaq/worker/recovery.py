@@ -8,7 +8,6 @@ them is applied twice, and puts those that neither knows back into their inbox, 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,20 +17,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from deltaq.tasks.errors import (
-    DeltaqError,
     InvalidRequest,
     InvalidTableName,
+    LeaseLost,
     StagedDataMissing,
     StorageUnavailable,
 )
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.outcome import Outcome, State
-from deltaq.tasks.request import Lane, Request, check_table_name, decode_request
+from deltaq.tasks.request import Request, check_table_name
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea, staged_request
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
+from deltaq.worker.inserter import Inserter, age_of_file
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease
 
@@ -43,8 +43,8 @@ _BATCH = 500
 _COMMITS = 20
 #: Seconds by which the clocks of those who stage and those who commit may differ.
 _CLOCKS_APART = 3600.0
-#: A UUIDv7 begins with 48 bits of milliseconds.
-_UUID7 = re.compile(r"[0-9a-f]{12}7[0-9a-f]{19}", re.ASCII)
+#: Seconds between two looks at what may become known.
+_PAUSE = 0.05
 
 _T = TypeVar("_T")
 
@@ -64,6 +64,7 @@ class Found:
 
     Attributes:
         path: The file.
+        staged_at: When it was staged, seconds since 1970.
         action: What is to be done about it.
         reason: Why, for people.
         request: The request in it, when it had to be read.
@@ -72,6 +73,7 @@ class Found:
     """
 
     path: Path
+    staged_at: float
     action: Action
     reason: str
     request: Request | None = None
@@ -87,7 +89,7 @@ class Recovery:
         inbox: Where outcomes are looked up.
         staging: Where the staged files are.
         lake: Where the tables are.
-        settings: How long outcomes are kept.
+        settings: How long outcomes are kept, and leases last.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Recovery:
         self._staging = staging
         self._lake = lake
         self._keep = settings.outcome_ttl
+        self._lease_ttl = settings.lease_ttl
 
     def tables(self) -> list[str]:
         """List the tables that have staged files, sorted.
@@ -169,8 +172,9 @@ class Recovery:
             StorageUnavailable: Staging area or lake cannot be read.
         """
         table, run_id = lease.table, self._memory.run_id()
+        self._let_others_end(lease)
         remembered = self._remember_log(lease)
-        waiting = {lane: _Inserter(self._memory, lease, lane) for lane in LANES}
+        waiting = {lane: Inserter(self._memory, lease, lane) for lane in LANES}
         synced: set[int] = set()
         for found in self.look(table):
             if found.action is Action.ACKNOWLEDGE:
@@ -191,9 +195,34 @@ class Recovery:
             )
         return inserted
 
+    def _let_others_end(self, lease: Lease) -> None:
+        """If something is unknown to Redis, wait for as long as a lease lasts, or until it is known.
+
+        A holder whose lease Redis forgot may be committing; by then it has noticed. And a client
+        may have staged a file that it is about to submit, or, when the queue is full, to remove.
+        """
+        table = lease.table
+        newest = ledger.log_entries(self._lake.path(table))[:_COMMITS]
+        ids = [c.request_id for entry in newest for c in ledger.committed_in(entry)]
+        ids += [file.stem for file in self._by_age(table)]
+        deadline = time.monotonic() + self._lease_ttl
+        while (ids := self._unknown(table, ids)) and time.monotonic() < deadline:
+            if lease.lost.wait(_PAUSE):
+                raise LeaseLost(f"the lease of table {table} ended", table=table)
+
+    def _unknown(self, table: str, request_ids: Iterable[str]) -> list[str]:
+        """Return those that Redis does not know, or the first of them."""
+        unknown: list[str] = []
+        for batch in _batched(request_ids, _BATCH):
+            states = self._inbox.outcomes([(table, request_id) for request_id in batch])
+            unknown += [i for i, state in zip(batch, states, strict=True) if state is None]
+            if len(unknown) >= _BATCH:
+                break
+        return unknown
+
     def _by_age(self, table: str) -> list[Path]:
         folder = self._staging.root / "requests" / table
-        return [file for _, file in sorted((_age_of_file(f), f) for f in folder.glob("*.parquet"))]
+        return [file for _, file in sorted((age_of_file(f), f) for f in folder.glob("*.parquet"))]
 
     def _remember_log(self, lease: Lease) -> int:
         """Write the outcomes of the log's commits to Redis, the oldest first.
@@ -241,98 +270,35 @@ class Recovery:
         self._staging.remove(found.path)
 
 
-class _Inserter:
-    """Merges forgotten requests into what waits in a lane, by age.
-
-    Args:
-        memory: Where to.
-        lease: Of the table.
-        lane: The lane.
-    """
-
-    def __init__(self, memory: Memory, lease: Lease, lane: Lane) -> None:
-        self._memory = memory
-        self._lease = lease
-        self._lane = lane
-        self._place = 0
-        self._batch: list[Request] = []
-        self._inserted = 0
-
-    def add(self, request: Request) -> None:
-        """Put in a request that is younger than those before."""
-        self._batch.append(request)
-        if len(self._batch) == _BATCH:
-            self._flush()
-
-    def close(self) -> int:
-        """Put in the rest and return how many went in."""
-        self._flush()
-        return self._inserted
-
-    def _flush(self) -> None:
-        """Put the batch in, each request before the first one that is younger."""
-        while self._batch:
-            next_age = self._pass_older_than(_age(self._batch[0]))
-            count = sum(next_age is None or _age(r) < next_age for r in self._batch)
-            inserted, self._place = self._memory.insert(
-                self._lease.table,
-                self._lane,
-                self._batch[:count],
-                after=self._place,
-                token=self._lease.token,
-            )
-            self._inserted += inserted
-            del self._batch[:count]
-
-    def _pass_older_than(self, age: _Age) -> _Age | None:
-        """Move the place behind all that is older; return the age of what comes next."""
-        table = self._lease.table
-        while entries := self._memory.after(table, self._lane, self._place, count=_BATCH):
-            for entry in entries:
-                try:
-                    other = _age(decode_request(entry.wire))
-                except DeltaqError:
-                    other = _OLDEST  # refused when it is its turn
-                if other > age:
-                    return other
-                self._place = entry.sequence
-        return None
-
-
-#: Milliseconds in hexadecimal, then what tells requests of one millisecond apart.
-_Age = tuple[str, str]
-_OLDEST: _Age = ("", "")
-
-
-def _age(request: Request) -> _Age:
-    """Order requests: by their ids if those are UUIDv7, else by when they were submitted."""
-    if _UUID7.fullmatch(request.request_id):
-        return request.request_id[:12], request.request_id
-    return f"{request.submitted_at_ms:012x}", request.request_id
-
-
-def _age_of_file(file: Path) -> _Age:
-    """Tell the age of the request in a file, from its name if that tells."""
-    if _UUID7.fullmatch(file.stem):
-        return file.stem[:12], file.stem
-    try:
-        return _age(staged_request(file))
-    except (StagedDataMissing, InvalidRequest, InvalidTableName):
-        return _OLDEST
-
-
 def _of_known(file: Path, state: Outcome | State) -> Found:
     if not isinstance(state, Outcome):
-        return Found(path=file, action=Action.LEAVE, reason=f"Redis knows it: {state}")
+        return Found(
+            path=file,
+            staged_at=_modified(file),
+            action=Action.LEAVE,
+            reason=f"Redis knows it: {state}",
+        )
     if state.state is State.COMMITTED:
         reason, version = f"committed in version {state.version}", state.version
-        return Found(path=file, action=Action.ACKNOWLEDGE, reason=reason, version=version)
-    return Found(path=file, action=Action.LEAVE, reason=f"Redis knows it: {state.state}")
+        return Found(
+            path=file,
+            staged_at=_modified(file),
+            action=Action.ACKNOWLEDGE,
+            reason=reason,
+            version=version,
+        )
+    return Found(
+        path=file,
+        staged_at=_modified(file),
+        action=Action.LEAVE,
+        reason=f"Redis knows it: {state.state}",
+    )
 
 
 def _of_committed(file: Path, committed: ledger.Committed) -> Found:
     return Found(
         path=file,
+        staged_at=_modified(file),
         action=Action.ACKNOWLEDGE,
         reason=f"committed in version {committed.version}",
         version=committed.version,
@@ -346,11 +312,17 @@ def _of_unknown(file: Path) -> Found | None:
     except (StagedDataMissing, InvalidRequest, InvalidTableName) as exc:
         if not file.exists():
             return None  # removed by its owner meanwhile
-        return Found(path=file, action=Action.KEEP, reason=exc.message)
+        return Found(path=file, staged_at=_modified(file), action=Action.KEEP, reason=exc.message)
     if (request.table, request.request_id) != (file.parent.name, file.stem):
         reason = f"{file}: holds request {request.request_id} on table {request.table}"
-        return Found(path=file, action=Action.KEEP, reason=reason)
-    return Found(path=file, action=Action.SUBMIT, reason="Redis does not know it", request=request)
+        return Found(path=file, staged_at=_modified(file), action=Action.KEEP, reason=reason)
+    return Found(
+        path=file,
+        staged_at=_modified(file),
+        action=Action.SUBMIT,
+        reason="Redis does not know it",
+        request=request,
+    )
 
 
 def _outcome(table: str, committed: ledger.Committed) -> Outcome:
