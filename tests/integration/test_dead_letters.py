@@ -24,9 +24,9 @@ from deltaq.tasks import keys
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.worker.outcomes import bury
-from deltaq.worker.sweeper import Sweeper
 from tests.support.player import Player
 from tests.support.redis import RedisServer
+from tests.support.sweeping import make_sweeper
 
 ERROR = SchemaMismatch("no such column", details={"column": "n"})
 
@@ -61,17 +61,6 @@ def die(client: Client, player: Player) -> Callable[..., str]:
         return future.request_id
 
     return die
-
-
-def sweeper(player: Player, settings: Settings) -> Sweeper:
-    return Sweeper(
-        player.client,
-        player.inbox,
-        player.staging,
-        settings,
-        ring=lambda *_: None,
-        rung=lambda _: 0,
-    )
 
 
 def waiting(player: Player, table: str = "t") -> list[str]:
@@ -244,8 +233,8 @@ def test_a_redrive_that_died_before_redis_knew_is_buried_again_by_the_sweeper(
     content = grave.read_bytes()
     player.staging.exhume(grave, path)  # and no more
 
-    assert sweeper(player, settings).clean(older_than=300) == 0
-    assert sweeper(player, settings).clean(older_than=0) == 1
+    assert make_sweeper(player.client, settings).clean(older_than=300) == 0
+    assert make_sweeper(player.client, settings).clean(older_than=0) == 1
 
     assert grave.read_bytes() == content
     (letter,) = client.dead_letters()
@@ -277,7 +266,7 @@ def test_a_redrive_whose_answer_got_lost_loses_nothing(
         own_redis.start()
         if forgotten:
             player.client.flushall()
-        sweeper(player, settings).clean(older_than=0)
+        make_sweeper(player.client, settings).clean(older_than=0)
         # Failed as far as Redis knows: a dead letter. Unknown: staged, for 'deltaq recover'.
         where = player.staging.request_path("t", future.request_id) if forgotten else grave
         assert where.read_bytes() == content
@@ -291,7 +280,7 @@ def test_old_dead_letters_expire_and_young_ones_stay(
     _age(player.staging.dead_path("t", old).with_suffix(".json"), days=31)
     _age(player.staging.dead_path("t", young), days=40)  # staged long before it died
 
-    assert sweeper(player, settings).clean(older_than=300) == 1
+    assert make_sweeper(player.client, settings).clean(older_than=300) == 1
 
     assert [x.request_id for x in client.dead_letters()] == [young]
     assert not player.staging.dead_path("t", old).exists()
@@ -303,7 +292,7 @@ def test_dead_letters_are_kept_for_ever_if_settings_say_so(
     _age(player.staging.dead_path("t", die()).with_suffix(".json"), days=1000)
     for_ever = load_settings(**settings.model_dump(exclude_unset=True), dead_letter_ttl=0)
 
-    assert sweeper(player, for_ever).clean(older_than=300) == 0
+    assert make_sweeper(player.client, for_ever).clean(older_than=300) == 0
     assert len(client.dead_letters()) == 1
 
 

@@ -6,17 +6,74 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from deltaq.worker import embedded
+from deltaq.tasks import keys
+from deltaq.worker import System, embedded
+from deltaq.worker.stopping import STOPPED_AT_ONCE
+from tests.support.faulty import Deed, table_name
 from tests.support.log import committed_requests
 from tests.support.redis import RedisServer
+from tests.support.steps import Step
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
+
+
+class BusyWorker:
+    """A worker that is in the middle of a commit and would stay there for ever."""
+
+    def __init__(self, system: System, step: Step, folder: Path) -> None:
+        self.system = system
+        self._table = table_name(step, "append")
+        self._client = system.client()
+        self._futures = [self._client.append(self._table, pa.table({"n": [n]})) for n in range(5)]
+        system.start_worker(module="tests.support.faulty_worker")
+        (self.process,) = system.workers
+        wait_until((folder / "here").exists, within=60, saying=system.log.read_text)
+        # The worker's main loop is slower to be ready than its threads are to take a lease.
+        wait_until(lambda: " serves " in system.log.read_text(), within=60)
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+        # Two signals that wait for the main thread at once are one.
+        wait_until(lambda: "Warm shutdown" in self.system.log.read_text())
+
+    def check_that_the_next_worker_commits_each_request_once(self, *, crashes: int = 0) -> None:
+        with self.system.redis.connect() as redis:
+            if not crashes:
+                assert not redis.exists(keys.lease(self._table))
+            self.system.start_worker()
+            outcomes = [f.result(60) for f in self._futures]
+            assert [o.sequence for o in outcomes] == [1, 2, 3, 4, 5]
+            self._client.append(self._table, pa.table({"n": [5]})).result(60)
+            assert redis.hget(keys.seq(self._table), "crashed:live") is None
+        self._client.close()
+        committed = committed_requests(self.system.settings.lake / self._table)
+        assert [r[1] for r in committed] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture
+def busy_worker(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., BusyWorker]]:
+    """Start a worker that stays at a step; the settings are more of ``embedded``."""
+    with ExitStack() as stack:
+
+        def start(step: Step, **settings: Any) -> BusyWorker:
+            monkeypatch.setenv("FAULT", Deed.WAIT)
+            monkeypatch.setenv("FAULT_FOLDER", str(tmp_path))
+            monkeypatch.setenv("FAULT_TABLES", table_name(step, "append"))
+            system = stack.enter_context(embedded(lake, workers=0, spark="off", **settings))
+            return BusyWorker(system, step, tmp_path)
+
+        yield start
 
 
 def test_sigterm_in_the_middle_hands_the_rest_back_and_exits_zero(lake: Path) -> None:
@@ -37,6 +94,56 @@ def test_sigterm_in_the_middle_hands_the_rest_back_and_exits_zero(lake: Path) ->
         assert left, "it stopped only after everything was done: this proves nothing"
         client.close()
     assert len(committed_requests(lake / "t")) == 300
+
+
+@pytest.mark.parametrize(
+    ("step", "signals"),
+    [
+        (Step.CLAIMED, (signal.SIGTERM, signal.SIGTERM)),
+        (Step.BEFORE_COMMIT, (signal.SIGTERM, signal.SIGINT)),
+        (Step.COMMITTED, (signal.SIGINT, signal.SIGTERM)),
+        (Step.ACKNOWLEDGED, (signal.SIGTERM, signal.SIGTERM)),
+    ],
+)
+def test_a_second_signal_stops_at_once_and_the_next_worker_commits_each_request_once(
+    busy_worker: Callable[..., BusyWorker], step: Step, signals: tuple[int, int]
+) -> None:
+    busy = busy_worker(step)
+
+    for number in signals:
+        busy.send(number)
+
+    assert busy.process.wait(10) == STOPPED_AT_ONCE
+    assert "stopping at once" in busy.system.log.read_text()
+    busy.check_that_the_next_worker_commits_each_request_once()
+
+
+def test_a_worker_that_does_not_get_done_in_time_stops_at_once(
+    busy_worker: Callable[..., BusyWorker],
+) -> None:
+    busy = busy_worker(Step.BEFORE_COMMIT, stop_timeout=0.3)
+
+    busy.send(signal.SIGTERM)
+
+    assert busy.process.wait(10) == STOPPED_AT_ONCE
+    assert "not stopped within 0.3 s" in busy.system.log.read_text()
+    busy.check_that_the_next_worker_commits_each_request_once()
+
+
+def test_a_second_signal_ends_the_process_even_though_redis_hangs(
+    busy_worker: Callable[..., BusyWorker],
+) -> None:
+    busy = busy_worker(Step.CLAIMED)
+    redis_pid = busy.system.redis._process.pid  # type: ignore[union-attr]
+    os.kill(redis_pid, signal.SIGSTOP)
+    try:
+        busy.send(signal.SIGTERM)
+        busy.send(signal.SIGTERM)
+
+        assert busy.process.wait(10) == STOPPED_AT_ONCE
+    finally:
+        os.kill(redis_pid, signal.SIGCONT)
+    busy.check_that_the_next_worker_commits_each_request_once(crashes=1)
 
 
 def test_a_worker_started_while_redis_is_down_waits_for_it(lake: Path) -> None:

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     )
     read_ttl: float = Field(3600.0, gt=0, description="How long results of reads are kept.")
     concurrency: int = Field(4, gt=0, le=256, description="Tasks that one worker runs at once.")
+    stop_timeout: float = Field(
+        45.0, gt=0, description="A worker that was told to stop does so at once after this."
+    )
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
         ("commits", "bulk", "reads", "maintenance"),
         min_length=1,

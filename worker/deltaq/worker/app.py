@@ -39,6 +39,7 @@ from deltaq.worker.reads import Reader
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.redis_check import check_redis
 from deltaq.worker.router import Router
+from deltaq.worker.stopping import Emergency
 from deltaq.worker.sweeper import Sweeper
 from deltaq.worker.warm import WarmSpark, WarmState
 
@@ -75,6 +76,9 @@ class Worker:
         )
         self.leases = Leases(client, settings, holder=self.name)
         recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
+        self.emergency = Emergency(
+            leases=self.leases, inbox=inbox, warm=self.warm, limit=settings.stop_timeout
+        )
         self.sweeper = Sweeper(
             client,
             inbox,
@@ -161,7 +165,9 @@ class Worker:
         logger.info("%s serves %s", self.name, ", ".join(self.settings.queues))
 
     def _stop(self, **_: Any) -> None:
-        self.stopping.set()
+        if not self.stopping.is_set():
+            self.stopping.set()
+            self.emergency.arm()
 
     def _close(self, **_: Any) -> None:
         # Not earlier: running tasks are awaited before this signal.

@@ -130,6 +130,11 @@ class Leases:
                 self._held.discard(lease)
         return answer == "released", [Lane(lane) for lane in waiting]
 
+    def held(self) -> list[Lease]:
+        """List the leases that were taken and neither given back nor left."""
+        with self._lock:
+            return list(self._held)
+
     def close(self) -> None:
         """End the thread; leases still held end by their time."""
         self._closing.set()
@@ -137,9 +142,7 @@ class Leases:
 
     def _renew(self) -> None:
         while not self._closing.wait(self._ttl / 3):
-            with self._lock:
-                held = list(self._held)
-            for lease in held:
+            for lease in self.held():
                 self._renew_one(lease)
 
     def _renew_one(self, lease: Lease) -> None:
