@@ -396,6 +396,20 @@ def test_a_server_that_remembers_everything_is_asked_for_the_newest_commits_only
     bench.close()
 
 
+def test_outcomes_that_expired_are_not_taken_for_forgotten(bench: Bench, client: Client) -> None:
+    (future,) = append(client, 1)
+    bench.committer.drain("t")
+    long_ago = time.time() - bench.settings.outcome_ttl - 1
+    for entry in (bench.settings.lake / "t/_delta_log").glob("*.json"):
+        os.utime(entry, (long_ago, long_ago))
+    bench.redis.delete(keys.request("t", future.request_id))
+    bench.redis.hset(keys.seq("t"), "run", "another one")
+
+    bench.committer.drain("t")
+
+    assert not bench.redis.exists(keys.request("t", future.request_id))
+
+
 def test_what_is_no_staged_request_is_left_alone_and_named(bench: Bench, client: Client) -> None:
     (good,) = append(client, 1)
     folder = bench.staging.root / "requests" / "t"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -202,7 +202,7 @@ class Recovery:
         may have staged a file that it is about to submit, or, when the queue is full, to remove.
         """
         table = lease.table
-        newest = ledger.log_entries(self._lake.path(table))[:_COMMITS]
+        newest = islice(self._recent_commits(table), _COMMITS)
         ids = [c.request_id for entry in newest for c in ledger.committed_in(entry)]
         ids += [file.stem for file in self._by_age(table)]
         deadline = time.monotonic() + self._lease_ttl
@@ -224,17 +224,20 @@ class Recovery:
         folder = self._staging.root / "requests" / table
         return [file for _, file in sorted((age_of_file(f), f) for f in folder.glob("*.parquet"))]
 
+    def _recent_commits(self, table: str) -> Iterator[Path]:
+        """Name the entries of the log whose outcomes Redis should have, newest first."""
+        since = time.time() - self._keep
+        entries = ledger.log_entries(self._lake.path(table))
+        return takewhile(lambda entry: not ledger.is_older(entry, since), entries)
+
     def _remember_log(self, lease: Lease) -> int:
         """Write the outcomes of the log's commits to Redis, the oldest first.
 
         What Redis loses are its last writes or all. So if it knows the outcomes of some
         commits, it knows those of all older ones; also when this was cut short.
         """
-        path, since = self._lake.path(lease.table), time.time() - self._keep
         forgotten: list[Path] = []
-        for entries in _batched(ledger.log_entries(path), _COMMITS):
-            if ledger.is_older(entries[0], since):
-                break
+        for entries in _batched(self._recent_commits(lease.table), _COMMITS):
             ids = [c.request_id for entry in entries for c in ledger.committed_in(entry)]
             if ids and self._are_settled(lease.table, ids):
                 break
