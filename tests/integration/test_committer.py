@@ -344,3 +344,19 @@ def test_trouble_that_lasts_longer_than_a_turn_gives_the_slot_back_until_the_nex
     assert future.result(5).attempt == 2
     assert not bench.redis.hexists(keys.seq("t"), "retry")
     bench.close()
+
+
+def test_a_worker_whose_memory_is_nearly_used_commits_smaller_groups(
+    settings: Settings, client: Client
+) -> None:
+    anxious = load_settings(
+        **settings.model_dump(exclude_unset=True), memory_high=0.0001, group_max_requests=10
+    )
+    bench = Bench(anxious)
+    futures = [client.append("t", ROWS) for _ in range(10)]
+
+    bench.committer.drain("t")
+
+    assert all(f.result(5).state is State.COMMITTED for f in futures)
+    assert max(len(g.members) for g in bench.router.applied) < 10
+    bench.close()

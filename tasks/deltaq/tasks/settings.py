@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     )
     read_ttl: float = Field(3600.0, gt=0, description="How long results of reads are kept.")
     concurrency: int = Field(4, gt=0, le=256, description="Tasks that one worker runs at once.")
+    memory_high: float = Field(
+        0.85, gt=0, le=1, description="Share of its memory above which commits are smaller."
+    )
     stop_timeout: float = Field(
         45.0, gt=0, description="A worker that was told to stop does so at once after this."
     )

@@ -29,6 +29,7 @@ from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
 from deltaq.worker.ledger import Committed, app_id, find_committed
 from deltaq.worker.outcomes import Settlement, committed, read_back
+from deltaq.worker.pressure import GroupLimits, Pressure
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.router import Performed, Router
 
@@ -80,6 +81,10 @@ class Committer:
         self._lanes = lanes
         self._ring = ring
         self._stopping = stopping
+        limits = GroupLimits(
+            max_requests=settings.group_max_requests, max_bytes=settings.group_max_bytes
+        )
+        self._pressure = Pressure(limits, high=settings.memory_high)
 
     def drain(self, table: str) -> None:
         """Commit what waits for one table, in order, as its only committer.
@@ -157,10 +162,11 @@ class Committer:
         if claims.poison(waiting[0]):
             self._give_up(turn, lane, waiting[0], _poison(waiting[0], claims))
             return
+        limits = self._pressure.limits()
         members = plan_group(
             suspects(waiting, claims),
-            max_requests=self._settings.group_max_requests,
-            max_bytes=self._settings.group_max_bytes,
+            max_requests=limits.max_requests,
+            max_bytes=limits.max_bytes,
         )
         self._commit(turn, CommitGroup(table=table, lane=lane, app_id=ledger, members=members))
 
