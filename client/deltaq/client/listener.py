@@ -175,7 +175,7 @@ class Listener:
 
     def _look(self) -> None:
         with self._lock:
-            waiting = list(self._pending.items())
+            waiting = [item for item in self._pending.items() if item[1].known]
         for start in range(0, len(waiting), _LOOK_CHUNK):
             chunk = waiting[start : start + _LOOK_CHUNK]
             answers = self._inbox.outcomes([key for key, _ in chunk])

@@ -36,6 +36,14 @@ class Pending(Protocol):
         """What the program holds."""
         ...
 
+    @property
+    def known(self) -> bool:
+        """Whether Redis may be asked what came of it.
+
+        Before a request is accepted its id may be that of another one.
+        """
+        ...
+
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future; called once."""
         ...
@@ -62,6 +70,11 @@ class PendingRequest:
         self.future = future
         self._keep = keep
         self._queued_at: float | None = None  # not before it is accepted
+
+    @property
+    def known(self) -> bool:
+        """Whether it is accepted."""
+        return self._queued_at is not None
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future."""
@@ -117,6 +130,11 @@ class PendingQuery(Generic[T]):
         self._helpers = helpers
         self._pause = _ASK_AGAIN
         self._ask_at = time.monotonic() + _ASK_AGAIN
+
+    @property
+    def known(self) -> bool:
+        """Be true: nobody else has a query's id."""
+        return True
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future, or have it done when files must be read."""
