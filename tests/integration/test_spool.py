@@ -151,7 +151,7 @@ def test_a_held_request_can_be_cancelled_and_never_goes_in(
     own_redis.start()
     wait_until(lambda: ids(player, TABLE))
     player.commit_all(TABLE)
-    assert third.result(timeout=10).sequence is None
+    assert third.result(timeout=10).version == 7
     assert ids(player, TABLE) == []
 
 
@@ -241,6 +241,19 @@ def test_closing_brings_in_what_it_can(
         futures = [client.append(TABLE, ROWS) for _ in range(5)]
         own_redis.start()
     assert ids(player, TABLE) == [future.request_id for future in futures]
+
+
+def test_a_client_may_be_closed_by_a_callback_of_what_was_held(
+    own_redis: RedisServer, client: Client, player: Player
+) -> None:
+    own_redis.kill()
+    future = client.append(TABLE, ROWS, expires=0.001)
+    behind = client.append(TABLE, ROWS)
+    future.add_done_callback(lambda _: client.close())
+    own_redis.start()
+    assert isinstance(future.exception(timeout=10), RequestExpired)
+    assert isinstance(behind.exception(timeout=10), QueueUnavailable)
+    assert ids(player, TABLE) == []
 
 
 def test_a_forked_process_does_not_submit_what_its_parent_holds(

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deltaq.tasks.inbox import Clock
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite, Request
-from deltaq.worker.groups import Claims, CommitGroup, Waiting, plan_group, suspects
+from deltaq.worker.groups import (
+    Claims,
+    CommitGroup,
+    Waiting,
+    plan_group,
+    split_expired,
+    suspects,
+)
 from tests.support.requests import make_append, make_request
 
 
@@ -140,3 +148,29 @@ def test_a_claim_behind_the_suspects_forgets_them() -> None:
 
     assert claims.made(waiting[:1], 4) == Claims(upto=2, began=1, attempt=4, crashes=2, cause="x")
     assert claims.made(waiting[2:], 1) == Claims(upto=5, began=3, attempt=1)
+
+
+@given(
+    deadlines=st.lists(st.none() | st.integers(0, 20), max_size=8),
+    now_ms=st.integers(0, 20),
+    claimed=st.integers(0, 8),
+)
+def test_what_expired_is_split_off_in_front_and_never_in_what_is_planned(
+    deadlines: list[int | None], now_ms: int, claimed: int
+) -> None:
+    waiting = [
+        Waiting(sequence=n, request=make_append(), deadline_ms=deadline)
+        for n, deadline in enumerate(deadlines, start=1)
+    ]
+
+    expired, rest = split_expired(waiting, Clock(now_ms=now_ms, claimed=claimed))
+
+    assert [*expired, *rest] == waiting[: len(expired) + len(rest)]
+    for item in expired:
+        assert item.deadline_ms is not None
+        assert item.deadline_ms <= now_ms
+        assert item.sequence > claimed
+    for item in rest:
+        in_time = item.deadline_ms is None or item.deadline_ms > now_ms
+        assert in_time or item.sequence <= claimed
+    assert bool(expired or rest) == bool(waiting)

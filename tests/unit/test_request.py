@@ -56,6 +56,7 @@ common = {
     "digest": texts,
     "size_bytes": numbers,
     "engine": engines,
+    "expires_ms": st.none() | numbers,
 }
 with_rows = {**common, "rows": numbers, "shape": texts, "partition_by": st.none() | columns}
 requests = st.one_of(

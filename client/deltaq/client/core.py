@@ -13,7 +13,6 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
-import pyarrow as pa
 
 from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.drafts import check_columns
@@ -21,6 +20,7 @@ from deltaq.client.frames import Frame, Rows, to_rows
 from deltaq.client.future import Future
 from deltaq.client.listener import Listener
 from deltaq.client.pending import Pending, PendingQuery, PendingRequest
+from deltaq.client.results import take_rows
 from deltaq.client.room import Room
 from deltaq.client.sender import Sender
 from deltaq.client.spool import Spool
@@ -60,6 +60,8 @@ class Core:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.staging = StagingArea(settings.staging_root)
+        #: Reads the rows that answer a query.
+        self.take_rows = partial(take_rows, self.staging, kept=settings.read_ttl)
         self._closing = threading.Event()
         self._start()
         _cores.add(self)
@@ -307,28 +309,6 @@ class Core:
             operation=operation_of(request),
             state=State.QUEUED,
         )
-
-    def take_rows(self, outcome: Outcome) -> pa.Table:
-        """Read the rows that answer a query, and remove them from the staging area.
-
-        Raises:
-            StagedDataMissing: They are gone, or the worker's staging area is another one.
-        """
-        import pyarrow.dataset  # not needed by those who only write
-
-        folder = self.staging.read_path(outcome.request_id)
-        files = sorted(str(f) for f in folder.glob("*.parquet"))
-        if not files:
-            raise StagedDataMissing(
-                f"{folder}: the result is gone; it is kept for read_ttl "
-                f"({self.settings.read_ttl:g} s), and in the same staging area for clients and "
-                "workers",
-                request_id=outcome.request_id,
-                table=outcome.table,
-            )
-        rows = pyarrow.dataset.dataset(files, format="parquet").to_table()
-        self.staging.remove(folder)
-        return rows.replace_schema_metadata(None)
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Try until ``Settings.redis_timeout`` is over; a call that hangs takes as long itself."""

@@ -140,7 +140,7 @@ class Spool:
         with self._lock:
             self._closing.set()
             thread = self._thread
-        if thread is not None:
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         with self._lock:
             left = [held for lane in self._lanes.values() for held in lane.values()]
