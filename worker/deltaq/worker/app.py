@@ -18,6 +18,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
 from kombu.transport import redis as transport
+from kombu.transport import virtual
 
 from deltaq.tasks import keys
 from deltaq.tasks.broker import count_rung, make_celery, ring
@@ -178,12 +179,14 @@ class Worker:
 
 
 class _Channel(transport.Channel):
-    """Lets unacknowledged messages go when the connection is lost or closed.
+    """Takes messages for good: wake-ups may be lost, workers may not.
 
-    kombu 5.7 would put them back, through a connection that it has closed before, and the error
-    ends Celery's worker. Wake-ups may be lost, workers may not.
+    kombu's own channel writes each message to Redis again until it is acknowledged, which takes
+    longer than taking a lease. And 5.7 puts messages back when a connection is lost, through one
+    that it has closed before, and the error ends Celery's worker.
     """
 
+    QoS = virtual.QoS  # type: ignore[assignment]  # counts, in memory
     do_restore = False
 
 
