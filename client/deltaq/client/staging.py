@@ -27,6 +27,8 @@ _FORMAT: dict[str, Any] = {
 }
 #: A row group is written when it has this many bytes in memory.
 _GROUP_BYTES = 64 << 20
+#: Parquet is written in a dozen pieces, and for each of them threads would wait for the GIL.
+_BUFFER_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +72,14 @@ def _write(file: BinaryIO, draft: Request, rows: Rows | None) -> Request:
     sink = _DigestingSink(file)
     sink.digest.update(_identity(draft, schema))
     count = 0
-    with pq.ParquetWriter(sink, schema, **_FORMAT) as writer:
+    with (
+        pa.BufferedOutputStream(pa.PythonFile(sink, mode="w"), _BUFFER_BYTES) as stream,
+        pq.ParquetWriter(stream, schema, **_FORMAT) as writer,
+    ):
         for group in _row_groups(rows.batches) if rows else ():
             writer.write_table(group, row_group_size=max(1, group.num_rows))
             count += group.num_rows
+        stream.flush()
         # All but the footer is written: the request in it cannot tell its own size.
         request = msgspec.structs.replace(
             draft, digest=sink.digest.hexdigest(), size_bytes=sink.size
@@ -102,6 +108,9 @@ class _DigestingSink:
 
     def flush(self) -> None:
         """Leave it to the end: the file is synced as a whole."""
+
+    def close(self) -> None:
+        """Leave it to whoever opened the file."""
 
 
 def _identity(draft: Request, schema: pa.Schema) -> bytes:
