@@ -23,9 +23,9 @@ from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import NOTHING
 
 #: Commits; with a checkpoint as often, a commit stays as fast as on a new table.
-REOPEN_AFTER = 50
-#: Tables held open; each costs memory by the number of its files.
-_MOST_OPEN = 256
+REOPEN_AFTER = 20
+#: Tables held open: 50 kB each, and 20 kB for each commit since the checkpoint.
+_MOST_OPEN = 1024
 
 
 class Handle:
