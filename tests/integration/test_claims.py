@@ -185,12 +185,12 @@ def test_a_table_is_not_forgotten_before_its_next_try_is_due(workers: Workers) -
     lease = workers.take()
     workers.inbox.note_retry(TABLE, "full", first=30.0, longest=60.0, token=lease.token)
     workers.redis.delete(keys.lease(TABLE))
-    assert workers.inbox.forgotten() == {}
+    assert workers.inbox.forgotten(dict.fromkeys(Lane, 0.0)) == {}
 
     lease = workers.take()
     workers.inbox.note_retry(TABLE, "Spark warms", first=0.1, longest=0.0, token=lease.token)
     workers.redis.delete(keys.lease(TABLE))
-    assert workers.inbox.forgotten() == {Lane.LIVE: [TABLE]}
+    assert workers.inbox.forgotten(dict.fromkeys(Lane, 0.0)) == {Lane.LIVE: [TABLE]}
 
 
 def test_only_the_holder_notes_a_retry(workers: Workers) -> None:

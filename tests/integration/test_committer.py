@@ -196,7 +196,7 @@ def test_a_table_that_waits_for_spark_gives_its_slot_back(bench: Bench, client: 
 
     assert not future.done()
     assert bench.redis.exists(keys.lease("t")) == 0
-    assert bench.inbox.forgotten() == {Lane.LIVE: ["t"]}
+    assert bench.inbox.forgotten(dict.fromkeys(Lane, 0.0)) == {Lane.LIVE: ["t"]}
     bench.committer.drain("t")
     assert future.result(5).state is State.COMMITTED
 
@@ -339,7 +339,7 @@ def test_trouble_that_lasts_longer_than_a_turn_gives_the_slot_back_until_the_nex
     assert bench.rung == []
     retry = json.loads(str(bench.redis.hget(keys.seq("t"), "retry")))
     assert (retry["tries"], retry["error"]) == (1, "full")
-    wait_until(lambda: bench.inbox.forgotten() == {Lane.LIVE: ["t"]})
+    wait_until(lambda: bench.inbox.forgotten(dict.fromkeys(Lane, 0.0)) == {Lane.LIVE: ["t"]})
     bench.committer.drain("t")
     assert future.result(5).attempt == 2
     assert not bench.redis.hexists(keys.seq("t"), "retry")

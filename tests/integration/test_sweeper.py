@@ -16,6 +16,7 @@ from deltaq.tasks.settings import Settings
 from deltaq.worker.sweeper import Sweeper
 from tests.support.player import Player
 from tests.support.sweeping import make_sweeper
+from tests.support.waiting import wait_until
 
 ROWS = pa.table({"n": [1]})
 QUEUE = keys.lane_queue(Lane.LIVE)
@@ -52,29 +53,40 @@ def test_tables_whose_wake_ups_wait_for_a_worker_are_not_rung_again(
     assert player.client.llen(QUEUE) == 3
 
 
-@pytest.mark.usefixtures("waiting")
-def test_tables_are_rung_when_a_wake_up_was_lost(sweeper: Sweeper, player: Player) -> None:
-    player.client.lpop(QUEUE)
-
-    assert sweeper.sweep() == 3
-    assert player.client.llen(QUEUE) == 2 + 3
-
-
-@pytest.mark.usefixtures("waiting")
-def test_a_table_that_is_being_committed_is_not_rung(sweeper: Sweeper, player: Player) -> None:
+def test_a_table_is_rung_when_no_wake_up_is_under_way(
+    settings: Settings, sweeper: Sweeper, player: Player
+) -> None:
+    with Client(settings) as client:
+        client.append("a", ROWS)
     player.client.delete(QUEUE)
-    player.lease("a")
 
-    assert sweeper.sweep() == 2
-    assert sweeper.sweep() == 0  # those two wait for a worker now
+    wait_until(lambda: sweeper.sweep() == 1)
+
+    assert player.client.llen(QUEUE) == 1
+    assert sweeper.sweep() == 0
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_hurried_sweep_rings_whatever_waits(sweeper: Sweeper) -> None:
+    assert sweeper.sweep(hurried=True) == 3
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_table_whose_committer_died_is_rung_at_once(sweeper: Sweeper, player: Player) -> None:
+    player.lease("a")
+    assert sweeper.sweep() == 0
+
+    player.client.delete(keys.lease("a"))  # its time is over
+
+    assert sweeper.sweep() == 1
+    assert sweeper.sweep() == 0
 
 
 def test_more_tables_than_one_call_looks_at_are_all_found(
-    settings: Settings, sweeper: Sweeper, player: Player
+    settings: Settings, sweeper: Sweeper
 ) -> None:
     with Client(settings) as client:
         for n in range(1100):
             client.append(f"t{n}", ROWS)
-    player.client.delete(QUEUE)
 
-    assert sweeper.sweep() == 1100
+    assert sweeper.sweep(hurried=True) == 1100

@@ -31,7 +31,8 @@ class Player:
         return [decode_request(e.wire) for e in self.inbox.peek(table, lane, count=100_000)]
 
     def lease(self, table: str) -> None:
-        self._scripts.run("take", [keys.lease(table), keys.seq(table)], ["player", 60_000, "test"])
+        lease = [keys.lease(table), keys.seq(table), keys.wake(table)]
+        self._scripts.run("take", lease, ["player", 60_000, "test"])
 
     def claim_all(self, table: str) -> None:
         self.lease(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -395,16 +395,21 @@ class Inbox:
             ],
         )
 
-    def forgotten(self) -> dict[Lane, list[str]]:
-        """Find the tables that have requests in a lane although nobody holds their lease.
+    def forgotten(self, patience: Mapping[Lane, float]) -> dict[Lane, list[str]]:
+        """Find the tables with requests for which no wake-up is under way; the caller rings them.
 
         Each call to Redis looks at some hundred tables, so that commits get in between.
+
+        Args:
+            patience: By lane, seconds for which a wake-up that was sent may be under way. That
+                of a worker that lost its lease is known to be gone.
         """
+        lanes = [item for lane in LANES for item in (lane, int(patience[lane] * 1000))]
         found: dict[Lane, set[str]] = defaultdict(set)
         cursor = "0"
         while True:
             cursor, *pairs = self._scripts.run(
-                "forgotten", [keys.TABLES], [cursor, _TABLES_AT_ONCE, *LANES]
+                "forgotten", [keys.TABLES], [cursor, _TABLES_AT_ONCE, *lanes]
             )
             for table, lane in zip(pairs[::2], pairs[1::2], strict=True):
                 found[Lane(lane)].add(table)

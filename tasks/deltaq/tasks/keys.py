@@ -6,7 +6,8 @@ The keys of one table share the hash tag ``{table}``::
                          expires by the clock of Redis if it does
     dq:{t}:seq           hash; epoch, fence, run id of the server whose memory was vouched for,
                          per lane: last sequence, claimed sequence, bytes
-    dq:{t}:wake          hash; a lane is in it while a wake-up for it is on its way
+    dq:{t}:wake          hash; by lane: when a wake-up was sent (ms) that no worker has taken, 0
+                         while a worker has the lease; none while the lane sleeps
     dq:{t}:lease         hash with a TTL; token, fence and name of the holder
     dq:{t}:req:<id>      hash; state, sequence, lane, digest, outcome; expires once settled
     dq:run               string; run id of the server for which all staged files were looked at
@@ -57,7 +58,7 @@ def seq(table: str) -> str:
 
 
 def wake(table: str) -> str:
-    """Name the hash of the lanes whose wake-up is on its way."""
+    """Name the hash of the lanes that are awake."""
     return f"dq:{{{table}}}:wake"
 
 

@@ -78,7 +78,7 @@ class Leases:
         began = time.monotonic()
         fence, epoch, *claims = self._scripts.run(
             "take",
-            [keys.lease(table), keys.seq(table)],
+            [keys.lease(table), keys.seq(table), keys.wake(table)],
             [token, int(self._ttl * 1000), self._holder, *LANES],
         )
         if not fence:

@@ -14,7 +14,7 @@ import redis
 from deltaq.tasks import keys
 from deltaq.tasks.connection import queue_errors
 from deltaq.tasks.errors import DeltaqError
-from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the staging area, and the age below which a file is left alone.
 _CLEAN_INTERVAL = 300.0
+#: Seconds that a wake-up may take from its sender to a worker that takes the lease, with none
+#: and with others before it. One too many costs a look at the lease.
+_SHORT_WAY, _LONG_WAY = 1.0, 10.0
 _BATCH = 500
 #: Dead letters removed in one go.
 _MOST_DEAD = 10_000
@@ -89,7 +92,7 @@ class Sweeper:
             try:
                 hurried, self._hurried = self._hurried, False
                 if hurried or self._is_its_turn():
-                    self.sweep()
+                    self.sweep(hurried=hurried)
                     self.recover()
                 if time.monotonic() - self._cleaned >= _CLEAN_INTERVAL:
                     self._cleaned = time.monotonic()
@@ -109,22 +112,25 @@ class Sweeper:
         with queue_errors():
             return bool(self._client.set(keys.SWEEP, "1", nx=True, px=milliseconds))
 
-    def sweep(self) -> int:
-        """Ring the tables that have requests and no committer; return how many lanes.
+    def sweep(self, *, hurried: bool = False) -> int:
+        """Ring the tables with requests for which no wake-up is under way; return how many lanes.
 
-        As long as the broker has a wake-up for each of them, none was lost: they wait for
-        a free worker, and ringing again would only make the queue longer.
+        Args:
+            hurried: Ring whatever waits: what it was rung for before may have been in vain.
 
         Raises:
             QueueUnavailable: Redis or the broker did not answer.
         """
-        rung = 0
-        for lane, tables in self._inbox.forgotten().items():
-            if self._rung(lane) < len(tables):
-                for table in tables:
-                    self._ring(table, lane)
-                rung += len(tables)
-        return rung
+        patience = {lane: 0.0 if hurried else self._patience(lane) for lane in LANES}
+        forgotten = self._inbox.forgotten(patience)
+        for lane, tables in forgotten.items():
+            for table in tables:
+                self._ring(table, lane)
+        return sum(map(len, forgotten.values()))
+
+    def _patience(self, lane: Lane) -> float:
+        """Say how long a wake-up may be under way: long only while the broker has some."""
+        return _LONG_WAY if self._rung(lane) else _SHORT_WAY
 
     def recover(self) -> int:
         """Ring the tables with staged files of which Redis may have forgotten something.

@@ -1,9 +1,11 @@
-#!lua flags=no-writes
--- Look through some of the tables for lanes that have requests although nobody holds a lease.
+#!lua flags=allow-oom
+-- Look through some of the tables for lanes that have requests, no committer, and no wake-up.
 --
 -- KEYS  tables
--- ARGV  cursor ('0' to begin), how many tables to look at (about), then the names of the lanes
--- Returns the next cursor ('0' at the end), then table and lane of each find, in turn.
+-- ARGV  cursor ('0' to begin), how many tables to look at (about), then name and patience of each
+--       lane: for so many milliseconds a wake-up that was sent may be under way
+-- Returns the next cursor ('0' at the end), then table and lane of each find, in turn. The caller
+--         rings them: they count as rung from now on.
 --
 -- A table that is to be tried again is left alone until it is time.
 local time = redis.call('TIME')
@@ -18,10 +20,13 @@ for _, table_name in ipairs(tables) do
   local prefix = 'dq:{' .. table_name .. '}:'
   if redis.call('EXISTS', prefix .. 'lease') == 0
     and is_due(redis.call('HGET', prefix .. 'seq', 'retry')) then
-    for i = 3, #ARGV do
-      if redis.call('XLEN', prefix .. 'inbox:' .. ARGV[i]) > 0 then
+    for i = 3, #ARGV, 2 do
+      local lane, patience = ARGV[i], tonumber(ARGV[i + 1])
+      local rung = tonumber(redis.call('HGET', prefix .. 'wake', lane) or 0)
+      if redis.call('XLEN', prefix .. 'inbox:' .. lane) > 0 and now - rung >= patience then
+        redis.call('HSET', prefix .. 'wake', lane, now)
         found[#found + 1] = table_name
-        found[#found + 1] = ARGV[i]
+        found[#found + 1] = lane
       end
     end
   end

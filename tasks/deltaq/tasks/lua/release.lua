@@ -20,7 +20,7 @@ end
 if busy and force ~= '1' then return {'busy', unpack(waiting)} end
 
 redis.call('DEL', lease)
-for i = 5, 4 + served do
+for i = 5, #ARGV do
   if redis.call('XLEN', KEYS[i - 1]) == 0 then redis.call('HDEL', wake, ARGV[i]) end
 end
 if #waiting == 0 then redis.call('SREM', tables, table_name) end

@@ -47,4 +47,6 @@ redis.call('XADD', inbox, sequence .. '-0', unpack(fields))
 redis.call('HINCRBY', seq, 'bytes:' .. lane, size)
 redis.call('HSET', request, 'state', 'queued', 'digest', digest, 'lane', lane, 'sequence', sequence)
 redis.call('SADD', tables, table_name)
-return {'accepted', sequence, redis.call('HSETNX', wake, lane, 1)}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+return {'accepted', sequence, redis.call('HSETNX', wake, lane, now)}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Take a table's lease unless another holds it. The same token again changes nothing.
 --
--- KEYS  lease, seq
+-- KEYS  lease, seq, wake
 -- ARGV  token, time to live in milliseconds, name of the holder, then the names of the lanes
 -- Returns the fence (0 if held by another) and the epoch ('' unless vouch.lua has vouched for what
 --       this run of the server remembers of the table),
@@ -10,13 +10,15 @@
 --
 -- A claim that is still open is one whose holder neither ended it nor gave the lease back: it
 -- crashed, or is away for so long that it makes no difference.
-local lease, seq = KEYS[1], KEYS[2]
+local lease, seq, wake = unpack(KEYS)
 local token, ttl, holder = unpack(ARGV, 1, 3)
 local owner = redis.call('HGET', lease, 'token')
 if owner and owner ~= token then return {0, ''} end
 if not owner then
   local fence = redis.call('HINCRBY', seq, 'fence', 1)
   redis.call('HSET', lease, 'token', token, 'fence', fence, 'holder', holder)
+  -- The wake-ups have come. If this holder dies, the sweeper knows at once that none is left.
+  for _, lane in ipairs(redis.call('HKEYS', wake)) do redis.call('HSET', wake, lane, 0) end
 end
 redis.call('PEXPIRE', lease, ttl)
 
