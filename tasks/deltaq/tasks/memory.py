@@ -34,19 +34,22 @@ class Memory:
         with queue_errors():
             return str(self._client.info("server")["run_id"])
 
-    def vouch(self, table: str, run_id: str, *, token: str) -> str:
+    def vouch(self, table: str, run_id: str, *, epoch: str | None, token: str) -> str:
         """Note that the server's memory of a table is complete; return the epoch.
 
         Args:
             table: The table.
             run_id: Of the server when the work that makes this true began.
+            epoch: The epoch to go on with if Redis has none; a new one if it is None.
             token: Of the lease.
 
         Raises:
             LeaseLost: Another worker has the table, or the server is another one by now.
         """
         epoch = self._scripts.run(
-            "vouch", [keys.lease(table), keys.seq(table)], [token, run_id, secrets.token_hex(8)]
+            "vouch",
+            [keys.lease(table), keys.seq(table)],
+            [token, run_id, epoch or secrets.token_hex(8)],
         )
         if not epoch:
             raise _lost(table)
@@ -82,11 +85,18 @@ class Memory:
         return [Entry(sequence=int(i.partition("-")[0]), wire=f["r"]) for i, f in entries]
 
     def insert(
-        self, table: str, lane: Lane, requests: Sequence[Request], *, after: int, token: str
+        self,
+        table: str,
+        lane: Lane,
+        requests: Sequence[Request],
+        *,
+        after: int,
+        above: int,
+        token: str,
     ) -> tuple[int, int]:
         """Put those requests that Redis does not know into a lane, behind the sequence ``after``.
 
-        What follows there gets new sequences. The limits of the inbox do not count: the
+        They, and what follows there, get new sequences above ``above``. The limits of the inbox do not count: the
         requests were accepted before.
 
         Returns:
@@ -95,7 +105,7 @@ class Memory:
         Raises:
             LeaseLost: Another worker has the table.
         """
-        args: list[object] = [token, lane, table, after, keys.request(table, "")]
+        args: list[object] = [token, lane, table, after, above, keys.request(table, "")]
         for request in requests:
             left = milliseconds_left(request)
             args += [encode_request(request), request.digest, request.size_bytes]

@@ -184,11 +184,14 @@ class Committer:
             return
         turn.lease.claims[group.lane] = turn.claims(group.lane).made(group.members, attempt)
         began = time.time()
-        turn.ledgers.pop(group.lane, None)  # unknown while the commit may or may not be there
+        # Unknown while the commit may or may not be there.
+        last = turn.ledgers.pop(group.lane)
+        group = replace(group, after=last)
         turn.lease.on_loss = partial(self._router.interrupt, group)
         try:
             performed = self._apply(turn, group)
         except RequestError as exc:
+            turn.ledgers[group.lane] = last  # nothing was written
             if len(group.members) == 1:
                 self._settlement.fail(turn.lease, group, exc, attempt)
             else:

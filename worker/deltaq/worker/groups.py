@@ -30,12 +30,25 @@ class CommitGroup:
     """Compatible requests of one table and lane, in order; they become one Delta commit.
 
     The commit moves the ledger ``app_id`` to ``sequence``.
+
+    Attributes:
+        table: The table.
+        lane: The lane.
+        app_id: The ledger.
+        members: The requests.
+        after: What the ledger was when the group was formed; None if that is not known.
     """
 
     table: str
     lane: Lane
     app_id: str
     members: tuple[Waiting, ...]
+    after: int | None = None
+
+    def is_late(self, reached: int) -> bool:
+        """Tell whether somebody else moved the ledger, which has reached ``reached``."""
+        moved = self.after is not None and reached != self.after
+        return moved or reached >= self.members[0].sequence
 
     @property
     def sequence(self) -> int:

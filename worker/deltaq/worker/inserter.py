@@ -45,12 +45,14 @@ class Inserter:
         memory: Where to.
         lease: Of the table.
         lane: The lane.
+        above: Last sequence of the lane that the table has, as far as known.
     """
 
-    def __init__(self, memory: Memory, lease: Lease, lane: Lane) -> None:
+    def __init__(self, memory: Memory, lease: Lease, lane: Lane, above: int) -> None:
         self._memory = memory
         self._lease = lease
         self._lane = lane
+        self._above = above
         self._place = 0
         self._batch: list[Request] = []
         self._inserted = 0
@@ -76,6 +78,7 @@ class Inserter:
                 self._lane,
                 self._batch[:count],
                 after=self._place,
+                above=self._above,
                 token=self._lease.token,
             )
             self._inserted += inserted

@@ -8,8 +8,10 @@ never was, and each request gets the version it is in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,10 @@ from deltaq.tasks.errors import CommitConflict, StorageUnavailable
 from deltaq.tasks.request import Lane, operation_of
 from deltaq.worker.groups import CommitGroup
 
+#: Newest commits among which one of ours is looked for.
+_LOOKED_THROUGH = 1000
+#: appId of a ledger, as :func:`app_id` writes it.
+_APP_ID = re.compile(rf"deltaq/[^/]+/({'|'.join(Lane)})")
 #: The ledger of a table that has none: every sequence is above it.
 NOTHING = -1
 
@@ -25,6 +31,11 @@ NOTHING = -1
 def app_id(epoch: str, lane: Lane) -> str:
     """Name the ledger of a lane in one life of its sequence counter."""
     return f"deltaq/{epoch}/{lane}"
+
+
+def lane_of(ledger: str) -> Lane:
+    """Tell the lane of a ledger from its appId."""
+    return Lane(ledger.rpartition("/")[2])
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +55,7 @@ class Committed:
 
     request_id: str
     operation: str
+    ledger: str
     sequence: int
     version: int
 
@@ -105,6 +117,19 @@ def find_committed(
     return found
 
 
+def last_epoch(table: Path) -> str | None:
+    """Tell under which epoch the newest of our commits was made; None if it is too long ago.
+
+    Raises:
+        StorageUnavailable: The log cannot be read.
+    """
+    for entry in islice(log_entries(table), _LOOKED_THROUGH):
+        written = _read_note(entry)
+        if written is not None:
+            return written.deltaq.split("/")[1]
+    return None
+
+
 def log_entries(table: Path) -> list[Path]:
     """List the entries of a table's log, newest first; none if there is no table."""
     entries = (e for e in (table / "_delta_log").glob("*.json") if e.stem.isdigit())
@@ -141,6 +166,7 @@ def committed_in(entry: Path, ledger: str | None = None) -> list[Committed]:
         Committed(
             request_id=request_id,
             operation=written.operation,
+            ledger=written.deltaq,
             sequence=sequence,
             version=int(entry.stem),
         )
@@ -159,7 +185,8 @@ def _read_note(entry: Path) -> Note | None:
         try:
             info = _action_decoder.decode(line).commitInfo
             if info is not None and info.userMetadata is not None:
-                return _note_decoder.decode(info.userMetadata)
+                written = _note_decoder.decode(info.userMetadata)
+                return written if _APP_ID.fullmatch(written.deltaq) else None
         except msgspec.MsgspecError:
             return None  # a note of somebody else's, or an entry that no engine could read
     return None

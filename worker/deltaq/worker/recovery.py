@@ -26,7 +26,7 @@ from deltaq.tasks.errors import (
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.outcome import Outcome, State
-from deltaq.tasks.request import Request, check_table_name
+from deltaq.tasks.request import Lane, Request, check_table_name
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea, staged_request
 from deltaq.worker import ledger
@@ -173,8 +173,10 @@ class Recovery:
         """
         table, run_id = lease.table, self._memory.run_id()
         self._let_others_end(lease)
-        remembered = self._remember_log(lease)
-        waiting = {lane: Inserter(self._memory, lease, lane) for lane in LANES}
+        remembered, reached = self._remember_log(lease)
+        waiting = {
+            lane: Inserter(self._memory, lease, lane, above=reached.get(lane, 0)) for lane in LANES
+        }
         synced: set[int] = set()
         for found in self.look(table):
             if found.action is Action.ACKNOWLEDGE:
@@ -184,7 +186,10 @@ class Recovery:
             elif found.action is Action.KEEP:
                 logger.warning("table %s: left alone: %s", table, found.reason)
         inserted = sum(inserter.close() for inserter in waiting.values())
-        lease.epoch = self._memory.vouch(table, run_id, token=lease.token)
+        # The epoch of before, if the table tells it: a holder that Redis forgot has the same
+        # ledger then, and loses at it.
+        epoch = ledger.last_epoch(self._lake.path(table))
+        lease.epoch = self._memory.vouch(table, run_id, epoch=epoch, token=lease.token)
         if remembered or inserted:
             logger.warning(
                 "table %s: Redis had forgotten %d commits, read back from the table's log, and "
@@ -230,11 +235,14 @@ class Recovery:
         entries = ledger.log_entries(self._lake.path(table))
         return takewhile(lambda entry: not ledger.is_older(entry, since), entries)
 
-    def _remember_log(self, lease: Lease) -> int:
+    def _remember_log(self, lease: Lease) -> tuple[int, dict[Lane, int]]:
         """Write the outcomes of the log's commits to Redis, the oldest first.
 
         What Redis loses are its last writes or all. So if it knows the outcomes of some
         commits, it knows those of all older ones; also when this was cut short.
+
+        Returns:
+            How many were written, and the highest sequences among them.
         """
         forgotten: list[Path] = []
         for entries in _batched(self._recent_commits(lease.table), _COMMITS):
@@ -242,12 +250,13 @@ class Recovery:
             if ids and self._are_settled(lease.table, ids):
                 break
             forgotten += entries
-        remembered = 0
+        remembered, reached = 0, dict[Lane, int]()
         for entries in _batched(reversed(forgotten), _COMMITS):
             committed = [c for entry in entries for c in ledger.committed_in(entry)]
+            reached.update((ledger.lane_of(c.ledger), c.sequence) for c in committed)
             for batch in _batched(committed, _BATCH):
                 remembered += self._remember(lease, batch)
-        return remembered
+        return remembered, reached
 
     def _remember(self, lease: Lease, committed: Sequence[ledger.Committed]) -> int:
         outcomes = [_outcome(lease.table, c) for c in committed]

@@ -2,24 +2,24 @@
 -- Put requests that Redis has forgotten into a lane, behind a place and before all after it.
 --
 -- KEYS  lease, inbox, seq, tables, then the hash of each request
--- ARGV  token, lane, table, the place (a sequence), prefix of the request hashes,
---       then body, digest, size in bytes and milliseconds until it expires ('' for never) of each
+-- ARGV  token, lane, table, the place (a sequence), floor of new sequences, prefix of the request
+--       hashes, then body, digest, size in bytes and milliseconds until it expires ('' for never) of each
 -- Returns how many were unknown and are in the lane now, and the sequence of the last of them;
 --         or -1 when the lease is not ours any more.
 --
 -- A stream only grows at its end, so what comes after the place moves there, in order.
 local lease, inbox, seq, tables = unpack(KEYS, 1, 4)
-local token, lane, table_name, place, prefix = unpack(ARGV, 1, 5)
+local token, lane, table_name, place, floor, prefix = unpack(ARGV, 1, 6)
 if redis.call('HGET', lease, 'token') ~= token then return {-1, 0} end
 
-local sequence = tonumber(redis.call('HGET', seq, lane) or 0)
+local sequence = math.max(tonumber(redis.call('HGET', seq, lane) or 0), tonumber(floor))
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local inserted, bytes, last = 0, 0, tonumber(place)
 
 local after = redis.call('XRANGE', inbox, '(' .. place .. '-0', '+')
 for i = 5, #KEYS do
-  local body, digest, size, left = unpack(ARGV, 4 * i - 14, 4 * i - 11)
+  local body, digest, size, left = unpack(ARGV, 4 * i - 13, 4 * i - 10)
   if redis.call('EXISTS', KEYS[i]) == 0 then
     sequence = sequence + 1
     local fields = {'r', body}

@@ -158,12 +158,12 @@ class SparkEngine:
         """Look at the group's table; None when it is not there.
 
         Raises:
-            CommitConflict: Its ledger has reached the group.
+            CommitConflict: Somebody else has moved its ledger.
         """
         if not self._lake.exists(group.table):
             return None
         snapshot = kernel.snapshot(self._lake.path(group.table), group.app_id)
-        if snapshot.ledger >= group.members[0].sequence:
+        if group.is_late(snapshot.ledger):
             raise ledger.moved(group, snapshot.ledger)
         return snapshot
 

@@ -36,7 +36,7 @@ class _Guarded:
 
     group: CommitGroup
     ledger_at: LedgerAt
-    #: The ledger that a transaction found at or above the group.
+    #: Where a transaction found the ledger that somebody else had moved.
     moved_to: int | None = None
     #: Its commit was prepared; what follows in the thread, as auto-compaction, is Delta's own.
     done: bool = False
@@ -60,14 +60,14 @@ class Transactions:
 
     @contextmanager
     def guard(self, group: CommitGroup, ledger_at: LedgerAt) -> Iterator[None]:
-        """Have what this thread commits move the group's ledger, if it is still below the group.
+        """Have what this thread commits move the group's ledger, if nobody else has moved it.
 
         Args:
             group: What is about to be committed.
             ledger_at: Reads the ledger in a version of the table.
 
         Raises:
-            CommitConflict: The ledger has reached the group's first sequence.
+            CommitConflict: Somebody else has moved the ledger.
         """
         guarded = _Guarded(group, ledger_at)
         before = self._observers.getObserver()
@@ -90,7 +90,7 @@ class Transactions:
         version = int(transaction.readVersion())
         if version >= 0:
             reached = guarded.ledger_at(version)
-            if reached >= guarded.group.members[0].sequence:
+            if guarded.group.is_late(reached):
                 guarded.moved_to = reached
                 raise RuntimeError("the ledger has moved")
         # From here on a commit with this appId by somebody else is a conflict.
