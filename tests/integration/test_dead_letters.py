@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +27,12 @@ from deltaq.tasks import keys
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.worker.outcomes import bury
+from deltaq.worker.recovery import Action
 from tests.support.player import Player
+from tests.support.programs import environment
 from tests.support.redis import RedisServer
-from tests.support.sweeping import make_sweeper
+from tests.support.redrive_program import STEPS
+from tests.support.sweeping import make_recovery, make_sweeper
 
 ERROR = SchemaMismatch("no such column", details={"column": "n"})
 
@@ -240,6 +246,43 @@ def test_a_redrive_that_died_before_redis_knew_is_buried_again_by_the_sweeper(
     (letter,) = client.dead_letters()
     assert letter.error is not None
     assert letter.error.message == "no such column"
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_redrive_that_is_killed_loses_nothing_and_can_be_repeated(
+    player: Player, client: Client, die: Callable[..., str], step: str, forgotten: bool
+) -> None:
+    request_id = die()
+    grave = player.staging.dead_path("t", request_id)
+    path = player.staging.request_path("t", request_id)
+    content = grave.read_bytes()
+    settings = client.settings
+    env = environment(
+        DELTAQ_LAKE=str(settings.lake), DELTAQ_REDIS_URL=settings.redis_url.get_secret_value()
+    )
+    command = [sys.executable, "-m", "tests.support.redrive_program", step, request_id]
+    killed = subprocess.run(command, env=env, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+
+    if forgotten:
+        player.client.flushall()
+    make_sweeper(player.client, settings).clean(older_than=0)
+
+    queued = waiting(player) == [request_id]
+    if step == "nothing done" or (step != "submitted" and not forgotten):
+        assert (grave.exists(), path.exists(), queued) == (True, False, False)
+        (letter,) = client.dead_letters()
+        assert letter.error is not None
+        assert letter.error.message == "no such column"
+        client.redrive([request_id])
+        assert waiting(player) == [request_id]
+    else:
+        assert (grave.exists(), queued) == (False, not forgotten)
+        if forgotten:  # 'deltaq recover' finds it
+            recovery = make_recovery(player.client, settings)
+            assert [found.action for found in recovery.look("t")] == [Action.SUBMIT]
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("forgotten", [False, True])

@@ -20,6 +20,7 @@ from deltaq.tasks.errors import (
     ConstraintViolated,
     DeltaqError,
     DuplicateKeys,
+    EngineDied,
     EngineUnavailable,
     InvalidExpression,
     InvalidFrame,
@@ -575,7 +576,7 @@ def test_the_engine_goes_on_in_a_new_jvm_when_one_is_killed_while_it_commits(
         wait_until(lambda: tracker.getActiveJobsIds() or applying.done(), within=30)
         os.kill(killed, signal.SIGKILL)
 
-    assert isinstance(applying.exception(), EngineUnavailable)
+    assert isinstance(applying.exception(), EngineDied)
     with pytest.raises(EngineUnavailable, match="another one is being started"):
         prices.ledger()
     warm_spark.session(timeout=120)

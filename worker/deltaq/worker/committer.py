@@ -11,6 +11,7 @@ from functools import partial
 from itertools import takewhile
 
 from deltaq.tasks.errors import (
+    CommitConflict,
     DeadLettered,
     DeltaqError,
     EngineDied,
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 _REVERSE_EVERY = 8
 #: Seconds before the second try of a commit; doubled for each further one.
 _FIRST_PAUSE = 0.1
+#: Seconds, at most, after an outside writer was first: it is no sooner done for being let alone.
+_LONGEST_AFTER_CONFLICT = 0.5
 
 
 class Committer:
@@ -272,7 +275,10 @@ class Committer:
     def _pause(self, turn: _Turn, exc: TransientError) -> bool:
         """Wait before the next try; False when that is for another turn."""
         turn.ledgers.clear()
-        pause = self._note_retry(turn, exc, longest=self._settings.retry_seconds)
+        longest = self._settings.retry_seconds
+        if isinstance(exc, CommitConflict):
+            longest = min(longest, _LONGEST_AFTER_CONFLICT)
+        pause = self._note_retry(turn, exc, longest=longest)
         logger.warning("table %s: %s; trying again in %.1f s", turn.lease.table, exc, pause)
         if time.monotonic() + pause < turn.deadline:
             self._stopping.wait(pause)
