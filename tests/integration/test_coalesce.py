@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deltaq.client.results import rows_in
 from deltaq.tasks.errors import DuplicateKeys
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Append, Lane, Merge, Request, new_request_id
@@ -53,7 +54,8 @@ class Twins:
         query = Read(request_id=new_request_id(), client_id=CLIENT_ID, table=table)
         result = self.staging.read_path(query.request_id)
         self.engine.read(query, result)
-        found = pa.parquet.read_table(result)
+        found = rows_in(result)
+        assert found is not None
         return sorted(
             zip(*(found[c].to_pylist() for c in ("k1", "k2", "value")), strict=True), key=repr
         )

@@ -12,11 +12,11 @@ from typing import Any
 
 import deltalake.exceptions
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Field, Schema, write_deltalake
 from deltalake.schema import PrimitiveType
 
+from deltaq.client.results import rows_in
 from deltaq.tasks.errors import (
     CommitConflict,
     ConstraintViolated,
@@ -37,6 +37,7 @@ from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import Commit, NotNative, RowCounts
 from deltaq.worker.engines import native_errors as errors
 from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.engines.native_reads import at_version, find_rows, write_rows
 from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import app_id, find_committed
@@ -89,9 +90,10 @@ class Bench:
         query = Read(request_id=new_request_id(), client_id=CLIENT_ID, table="t", **fields)
         folder = self.staging.read_path(query.request_id)
         _, count = self.engine.read(query, folder)
-        rows: Rows = pq.read_table(folder).to_pylist()
+        rows = rows_in(folder)
+        assert rows is not None
         assert len(rows) == count
-        return sorted_rows(rows)
+        return sorted_rows(rows.to_pylist())
 
 
 def sorted_rows(rows: Rows) -> Rows:
@@ -677,7 +679,23 @@ def test_a_result_has_the_tables_columns_and_types_even_without_rows(abc: Bench)
 
     assert abc.engine.read(query, folder) == (0, 0)
 
-    assert pq.read_table(folder).schema.remove_metadata() == prices().schema
+    rows = rows_in(folder)
+    assert rows is not None
+    assert rows.schema == prices().schema
+
+
+def test_rows_are_those_of_one_version_however_the_table_moves_on(abc: Bench) -> None:
+    query = Read(request_id="r", client_id=CLIENT_ID, table="t")
+    with abc.engine._handles.use("t") as handle:
+        found = find_rows(at_version(handle, query), query)
+    abc.apply(Delete, where="k = 1")
+    abc.apply(Append, prices((4, "d", 4.0)))
+
+    folder = abc.staging.read_path("r")
+    assert (found.version, write_rows(found, folder)) == (0, 3)
+    rows = rows_in(folder)
+    assert rows is not None
+    assert sorted(rows["k"].to_pylist()) == [1, 2, 3]
 
 
 def test_a_read_at_a_time_sees_what_was_there_then(abc: Bench) -> None:

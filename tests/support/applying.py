@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from deltaq.client.results import rows_in
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite, Request, new_request_id
 from deltaq.tasks.staging import StagingArea
@@ -72,7 +72,8 @@ class Applier:
         folder = self.staging.read_path(request_id)
         asked = Read(request_id=request_id, client_id=CLIENT_ID, table=self.table, **query)
         version, count = self.engine.read(asked, folder)
-        rows = pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob("*.parquet")))
+        rows = rows_in(folder)
+        assert rows is not None
         assert rows.num_rows == count
         return version, rows
 

@@ -19,7 +19,7 @@ from deltaq.client.drafts import check_columns
 from deltaq.client.frames import Frame, Rows, to_rows
 from deltaq.client.future import Future
 from deltaq.client.listener import Listener
-from deltaq.client.pending import Pending, PendingQuery, PendingRequest
+from deltaq.client.pending import Load, Pending, PendingQuery, PendingRequest
 from deltaq.client.results import take_rows
 from deltaq.client.room import Room
 from deltaq.client.sender import Sender
@@ -254,12 +254,12 @@ class Core:
             return known is not None and known.state is State.CANCELLED
         return self._cancel(request)
 
-    def ask(self, query: Query, load: Callable[[Outcome], T]) -> Future[T]:
+    def ask(self, query: Query, load: Load[T]) -> Future[T]:
         """Send a query.
 
         Args:
             query: The query.
-            load: Makes the future's result from the answer.
+            load: Makes the future's result from the answer, and cleans up once it is told.
 
         Raises:
             QueueUnavailable: Redis did not answer.
@@ -278,7 +278,7 @@ class Core:
             raise
         return future
 
-    def answer(self, query: Query, load: Callable[[Outcome], T], *, timeout: float | None) -> T:
+    def answer(self, query: Query, load: Load[T], *, timeout: float | None) -> T:
         """Send a query and wait for its answer.
 
         Raises:

@@ -6,6 +6,7 @@ import concurrent.futures
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, TypeVar
 
 from deltaq.client.future import Future
@@ -21,6 +22,9 @@ from deltaq.tasks.outcome import Outcome, State
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Makes the result of a query from its answer, and cleans up once the program has been told.
+Load = Callable[[Outcome], AbstractContextManager[T]]
 
 #: A query without an answer is asked again after this many seconds, then twice as many ...
 _ASK_AGAIN = 10.0
@@ -120,7 +124,7 @@ class PendingQuery(Generic[T]):
         self,
         future: Future[T],
         *,
-        load: Callable[[Outcome], T],
+        load: Load[T],
         ask: Callable[[], None],
         helpers: concurrent.futures.Executor,
     ) -> None:
@@ -146,11 +150,13 @@ class PendingQuery(Generic[T]):
 
     def _finish(self, outcome: Outcome) -> None:
         try:
-            result = self._load(outcome)
+            with self._load(outcome) as result:
+                self.future.set_result(result)
         except Exception as exc:
-            self.future.set_exception(exc)
-        else:
-            self.future.set_result(result)
+            if not self.future.done():
+                self.future.set_exception(exc)
+            else:  # workers remove it after read_ttl
+                logger.warning("the result of query %s stays: %s", outcome.request_id, exc)
 
     def queued(self) -> None:
         """Do nothing: a query is in no inbox."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -135,5 +136,5 @@ class Queries:
         return self._core.outcome(table_name(table), check_request_id(request_id))
 
 
-def _value(outcome: Outcome) -> Any:
-    return outcome.value
+def _value(outcome: Outcome) -> AbstractContextManager[Any]:
+    return nullcontext(outcome.value)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import StagedDataMissing
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.staging import StagingArea
 
 
-def take_rows(staging: StagingArea, outcome: Outcome, *, kept: float) -> pa.Table:
-    """Read the rows that answer a query, and remove them.
+@contextmanager
+def take_rows(staging: StagingArea, outcome: Outcome, *, kept: float) -> Iterator[pa.Table]:
+    """Read the rows that answer a query; they are removed when the block ends.
 
     Args:
         staging: The staging area.
@@ -20,17 +26,29 @@ def take_rows(staging: StagingArea, outcome: Outcome, *, kept: float) -> pa.Tabl
     Raises:
         StagedDataMissing: They are gone, or the worker's staging area is another one.
     """
-    import pyarrow.dataset  # not needed by those who only write
-
     folder = staging.read_path(outcome.request_id)
-    files = sorted(str(f) for f in folder.glob("*.parquet"))
-    if not files:
+    rows = rows_in(folder)
+    if rows is None:
         raise StagedDataMissing(
             f"{folder}: the result is gone; it is kept for read_ttl ({kept:g} s), and in the same "
             "staging area for clients and workers",
             request_id=outcome.request_id,
             table=outcome.table,
         )
-    rows = pyarrow.dataset.dataset(files, format="parquet").to_table()
+    yield rows
     staging.remove(folder)
-    return rows.replace_schema_metadata(None)
+
+
+def rows_in(folder: Path) -> pa.Table | None:
+    """Read the parts of a result: Arrow files of the native engine, Parquet of Spark."""
+    files = sorted((*folder.glob("*.arrow"), *folder.glob("*.parquet")))
+    if not files:
+        return None
+    return pa.concat_tables(map(_read_part, files)).replace_schema_metadata(None)
+
+
+def _read_part(file: Path) -> pa.Table:
+    if file.suffix == ".parquet":
+        return pq.read_table(file)
+    with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as batches:
+        return batches.read_all()

@@ -4,7 +4,7 @@
 
     requests/<table>/<request id>.parquet   accepted or about to be
     dead/<table>/<request id>.parquet       given up; the error is in its .json neighbour
-    reads/<request id>/*.parquet            results of reads
+    reads/<request id>/*                    results of reads, Arrow or Parquet
     work/                                   what engines put down while they work
 
 A path is never on the wire: both sides derive it from checked names. The request itself

@@ -83,7 +83,7 @@ class Engine(Protocol):
         ...
 
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
-        """Write the rows a query asks for as Parquet files into a new folder.
+        """Write the rows a query asks for as Arrow or Parquet files into a new folder.
 
         Returns:
             The table's version that was read, and the number of rows.

@@ -71,11 +71,11 @@ class NativeEngine:
         return Commit(version=version, counts=counts)
 
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
-        """Write the rows a query asks for as Parquet files into a new folder."""
+        """Write the rows a query asks for as an Arrow file into a new folder."""
         with self._handles.use(query.table) as handle:
-            table = native_reads.at_version(handle, query)
+            found = native_reads.find_rows(native_reads.at_version(handle, query), query)
         with native_errors(query.table):
-            return table.version(), native_reads.write_rows(table, query, destination)
+            return found.version, native_reads.write_rows(found, destination)
 
     def history(self, table: str, limit: int) -> pa.Table:
         """Read the newest commits, newest first, with Delta's columns of DESCRIBE HISTORY."""

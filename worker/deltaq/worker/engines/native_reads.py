@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from deltaq.tasks.errors import StorageUnavailable
@@ -18,12 +18,20 @@ from deltaq.worker.engines.delta_types import delta_name, plain_type
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.expressions import translate
 
-#: A result is read once and removed: encoding it takes four times as long as writing it.
-_AS_FAST: dict[str, Any] = {
-    "compression": "none",
-    "use_dictionary": False,
-    "write_statistics": False,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Rows that a query asks for, not yet read. The table may move on meanwhile.
+
+    Attributes:
+        version: Version of the table that they are of.
+        schema: Their columns, in the order asked for.
+        batches: Themselves.
+    """
+
+    version: int
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
 
 
 def at_version(handle: Handle, query: Read) -> DeltaTable:
@@ -36,35 +44,50 @@ def at_version(handle: Handle, query: Read) -> DeltaTable:
     """
     newest = handle.existing().version()
     if query.version is None and query.timestamp is None:
-        # A copy: the handle moves on while the rows are read.
-        return DeltaTable(str(handle.path), version=newest)
+        return handle.existing()
     if query.version is not None:
         version = asked.check_version(query.version, newest, name=handle.name)
         return DeltaTable(str(handle.path), version=version)
     return _at_time(handle, str(query.timestamp))
 
 
-def write_rows(table: DeltaTable, query: Read, destination: Path) -> int:
-    """Write the rows that a query asks for into a new folder; return how many they are.
+def find_rows(table: DeltaTable, query: Read) -> Found:
+    """Begin to read the rows that a query asks for, of the version that the table is at now.
 
     Raises:
         InvalidExpression, SchemaMismatch: Of the query.
         Untranslatable: The condition is for Spark to evaluate.
-        StorageUnavailable: The folder cannot be written.
     """
     schema = pa.schema(table.schema().to_arrow())
     columns = asked.asked_columns(query, schema.names)
     fields = [schema.field(c) for c in columns]
-    result = pa.schema([pa.field(f.name, plain_type(f.type), f.nullable) for f in fields])
     where = None if query.where is None else translate(query.where, schema, what="where")
     reader = pa.RecordBatchReader.from_stream(table.scan(columns=columns, predicate=where))
+    return Found(
+        version=table.version(),
+        schema=pa.schema([pa.field(f.name, plain_type(f.type), f.nullable) for f in fields]),
+        batches=_limited(reader, query.limit),
+    )
+
+
+def write_rows(found: Found, destination: Path) -> int:
+    """Write rows into a new folder; return how many they are.
+
+    As Arrow writes them: they are read once, and Parquet would take four times as long.
+
+    Raises:
+        StorageUnavailable: The folder cannot be written.
+    """
     rows = 0
     try:
         destination.mkdir(parents=True)
-        with pq.ParquetWriter(destination / "part-0.parquet", result, **_AS_FAST) as writer:
-            for batch in _limited(reader, query.limit):
+        with (
+            pa.OSFile(str(destination / "part-0.arrow"), "wb") as file,
+            pa.ipc.new_file(file, found.schema) as writer,
+        ):
+            for batch in found.batches:
                 rows += batch.num_rows
-                writer.write_batch(batch.select(columns).cast(result))
+                writer.write_batch(batch.select(found.schema.names).cast(found.schema))
     except OSError as exc:
         raise StorageUnavailable(f"{destination}: cannot be written: {exc}") from exc
     return rows
