@@ -198,7 +198,7 @@ def test_a_lease_comes_with_the_epoch_of_the_sequences(
     inbox.submit(append())
     take(scripts, "a")
     run_id = queue.info("server")["run_id"]
-    scripts.run("vouch", [keys.lease(TABLE), keys.seq(TABLE)], ["a", run_id, "unused"])
+    scripts.run("vouch", [keys.lease(TABLE), keys.seq(TABLE)], ["a", run_id, "", "unused"])
     epoch = take(scripts, "a")[1]
     assert epoch == queue.hget(keys.seq(TABLE), "epoch")
     assert len(epoch) == 16

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from deltaq.client import Client, Future, Outcome, State
+from deltaq.client import Client, Future, Outcome, SchemaMismatch, State
 from deltaq.tasks import keys
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import LeaseLost, RequestIdConflict
@@ -44,18 +44,22 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"lease_ttl": 1.0})
 
 
+def ignore(_: CommitGroup) -> None:
+    """Let it go on."""
+
+
 class WatchedRouter(Router):
     """A real router that calls back before and after it applies a group."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.before: Callable[[], object] = int
-        self.after: Callable[[], object] = int
+        self.before: Callable[[CommitGroup], object] = ignore
+        self.after: Callable[[CommitGroup], object] = ignore
 
     def apply(self, group: CommitGroup) -> Performed:
-        self.before()
+        self.before(group)
         performed = super().apply(group)
-        self.after()
+        self.after(group)
         return performed
 
 
@@ -171,9 +175,9 @@ def test_futures_that_waited_when_redis_was_emptied_are_resolved(
     bench: Bench, client: Client
 ) -> None:
     settled_unheard = append(client, 2)
-    bench.router.after = bench.redis.flushall  # committed, and nobody could be told
+    bench.router.after = lambda _: bench.redis.flushall()  # committed, and nobody can be told
     bench.committer.drain("t")
-    bench.router.after = int
+    bench.router.after = ignore
     waiting = append(client, 1)
     assert not any(f.done() for f in settled_unheard)
 
@@ -189,8 +193,8 @@ def test_redis_emptied_around_a_commit_loses_and_doubles_nothing(
 ) -> None:
     futures = append(client, 3)
 
-    def forget() -> None:
-        setattr(bench.router, moment, int)
+    def forget(_: CommitGroup) -> None:
+        setattr(bench.router, moment, ignore)
         bench.redis.flushall()
 
     setattr(bench.router, moment, forget)
@@ -225,6 +229,46 @@ def test_redis_emptied_again_during_a_restoration_is_restored_by_the_next(
 
     assert bench.committed() == ids(futures)
     assert all(f.result(10).state is State.COMMITTED for f in futures)
+
+
+@pytest.mark.parametrize("late", ["before", "after"])
+def test_a_holder_that_was_forgotten_and_commits_late_doubles_nothing(
+    bench: Bench, client: Client, settings: Settings, late: str
+) -> None:
+    futures = append(client, 1)
+    bench.committer.drain("t")
+    with pytest.raises(SchemaMismatch):  # it takes a sequence, and the ledger does not move
+        refuse(bench, client)
+    futures += append(client, 2)
+    other = Bench(settings)
+    held: list[CommitGroup] = []
+
+    def forget(group: CommitGroup) -> None:
+        """Stop the first holder right before its commit, and let another one take the table."""
+        bench.router.before = ignore
+        held.append(group)
+        bench.redis.flushall()
+        futures.extend(append(client, 1))
+        if late == "before":
+            other.router.before = commit_late
+        other.committer.drain("t")
+
+    def commit_late(_: CommitGroup) -> None:
+        other.router.before = ignore
+        bench.router.apply(held[0])
+
+    bench.router.before = forget
+    bench.committer.drain("t")
+
+    assert bench.committed() == ids(futures)
+    assert all(f.result(10).state is State.COMMITTED for f in futures)
+    other.close()
+
+
+def refuse(bench: Bench, client: Client) -> None:
+    refused = client.append("t", pa.table({"other": ["x"]}))
+    bench.committer.drain("t")
+    refused.result(10)
 
 
 def test_two_tables_and_two_lanes_are_restored_each_in_its_order(
@@ -308,9 +352,9 @@ def test_a_restart_in_the_middle_of_a_turn_is_noticed_although_the_lease_survive
         futures = append(client, 1)
         backup: list[Future[Outcome]] = []
 
-        def forget() -> None:
+        def forget(_: CommitGroup) -> None:
             """Come back with the lease, but without what was accepted after it was taken."""
-            bench.router.before = int
+            bench.router.before = ignore
             shutil.copytree(own_redis.folder / "appendonlydir", tmp_path / "backup")
             backup.extend(append(client, 2))
             own_redis.kill()

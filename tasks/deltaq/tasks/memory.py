@@ -40,7 +40,7 @@ class Memory:
         Args:
             table: The table.
             run_id: Of the server when the work that makes this true began.
-            epoch: The epoch to go on with if Redis has none; a new one if it is None.
+            epoch: The one to go on with; None for that of Redis, or a new one.
             token: Of the lease.
 
         Raises:
@@ -49,7 +49,7 @@ class Memory:
         epoch = self._scripts.run(
             "vouch",
             [keys.lease(table), keys.seq(table)],
-            [token, run_id, epoch or secrets.token_hex(8)],
+            [token, run_id, epoch or "", secrets.token_hex(8)],
         )
         if not epoch:
             raise _lost(table)
