@@ -169,6 +169,18 @@ def test_only_a_sleeping_table_is_rung(client: Client, player: Player) -> None:
     assert player.client.llen(keys.lane_queue(Lane.BULK)) == 1
 
 
+def test_a_wake_up_that_the_broker_does_not_take_fails_no_submission_but_a_query(
+    settings: Settings, player: Player, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = f"unix://{tmp_path}/none?db=0"
+    with Client(settings, broker_url=away, redis_timeout=0.5) as client:
+        future = client.append(TABLE, ROWS)
+        assert "wake-up for table prices was not sent" in caplog.text
+        assert [r.request_id for r in player.waiting(TABLE)] == [future.request_id]
+        with pytest.raises(QueueUnavailable, match="broker_url"):
+            client.read(TABLE)
+
+
 def test_a_result_that_is_late_can_be_asked_for_again(
     client: Client, player: Player, settings: Settings
 ) -> None:

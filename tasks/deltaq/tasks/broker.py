@@ -35,6 +35,8 @@ def make_celery(settings: Settings) -> Celery:
             "socket_timeout": settings.redis_timeout,
             "socket_connect_timeout": settings.redis_timeout,
             "health_check_interval": 10,
+            # A message is a hint: who sends it must not wait six seconds for a broker that is down.
+            "max_retries": 0,
         },
     )
     return app
