@@ -16,7 +16,7 @@ import pytest
 from deltaq.client import Client, Future, Outcome, SchemaMismatch, State
 from deltaq.tasks import keys
 from deltaq.tasks.connection import connect
-from deltaq.tasks.errors import LeaseLost, RequestIdConflict
+from deltaq.tasks.errors import CommitConflict, LeaseLost, RequestIdConflict
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane, new_request_id
@@ -231,7 +231,7 @@ def test_redis_emptied_again_during_a_restoration_is_restored_by_the_next(
     assert all(f.result(10).state is State.COMMITTED for f in futures)
 
 
-@pytest.mark.parametrize("late", ["before", "after"])
+@pytest.mark.parametrize("late", ["before", "between", "after"])
 def test_a_holder_that_was_forgotten_and_commits_late_doubles_nothing(
     bench: Bench, client: Client, settings: Settings, late: str
 ) -> None:
@@ -240,7 +240,7 @@ def test_a_holder_that_was_forgotten_and_commits_late_doubles_nothing(
     with pytest.raises(SchemaMismatch):  # it takes a sequence, and the ledger does not move
         refuse(bench, client)
     futures += append(client, 2)
-    other = Bench(settings)
+    other = Bench(settings.model_copy(update={"group_max_requests": 1}))
     held: list[CommitGroup] = []
 
     def forget(group: CommitGroup) -> None:
@@ -251,11 +251,18 @@ def test_a_holder_that_was_forgotten_and_commits_late_doubles_nothing(
         futures.extend(append(client, 1))
         if late == "before":
             other.router.before = commit_late
+        elif late == "between":
+            other.router.after = fail_to_commit_late
         other.committer.drain("t")
 
     def commit_late(_: CommitGroup) -> None:
         other.router.before = ignore
         bench.router.apply(held[0])
+
+    def fail_to_commit_late(_: CommitGroup) -> None:
+        other.router.after = ignore
+        with pytest.raises(CommitConflict):
+            bench.router.apply(held[0])
 
     bench.router.before = forget
     bench.committer.drain("t")
