@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture
 def deaths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("POISON", "poison-1,poison-2")
+    monkeypatch.setenv("POISON", "poison-1,poison-2,jvm-poison")
     monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
     return tmp_path / "deaths"
 
@@ -69,6 +69,32 @@ def test_workers_killed_again_and_again_while_they_apply_cost_no_other_request(
         assert [o.group_size for o in outcomes] == [1, 1, 1]
         client.close()
     assert len(committed_requests(tmp_path / "lake" / "t")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_request_that_kills_three_jvms_of_one_worker_is_given_up(
+    tmp_path: Path, deaths: Path
+) -> None:
+    with embedded(tmp_path / "lake", workers=0, engine="spark", spark_master="local[2]") as system:
+        client = system.client()
+        ids = ["a", "jvm-poison", "b"]
+        futures = {i: client.append("t", pa.table({"id": [i]}), request_id=i) for i in ids}
+        system.start_worker(module="tests.support.poisoned_worker")
+
+        wait_until(
+            lambda: all(f.done() for f in futures.values()),
+            within=300,
+            saying=lambda: system.log.read_text()[-3000:],
+        )
+
+        with pytest.raises(DeadLettered, match="the last time: Spark's JVM"):
+            futures["jvm-poison"].result(0)
+        assert [futures[i].result(0).attempt for i in "ab"] == [3, 3]
+        assert len(system.worker_pids) == 1
+        client.close()
+    assert [r[2] for r in committed_requests(tmp_path / "lake" / "t")] == ["a", "b"]
+    assert _lines(deaths) == ["1 2 3", "1 2 3", "2"]
 
 
 def _let_workers_die(system: System, *, until: Callable[[], bool]) -> None:
