@@ -148,7 +148,7 @@ class Spool:
         if left:
             logger.warning(
                 "closed with %d requests held that Redis has not got; their staged files in %s "
-                "are kept: deltaq recover submits them",
+                "are kept: deltaq recover --apply submits them",
                 len(left),
                 self._staging.root,
             )
@@ -160,7 +160,7 @@ class Spool:
         return QueueUnavailable(
             f"the client was closed while {operation_of(request)} {request.request_id} on table "
             f"{request.table} was held for a Redis that was down; the staged file {path} is kept: "
-            f"deltaq recover submits it, and so does the same call with "
+            f"deltaq recover --apply submits it, and so does the same call with "
             f"request_id={request.request_id!r}",
             request_id=request.request_id,
             table=request.table,
