@@ -23,10 +23,11 @@ from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import check_table_name, operation_of
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea, staged_request
+from deltaq.worker.found import Action, Found
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
 from deltaq.worker.outcomes import rows_of
-from deltaq.worker.recovery import Action, Found, Recovery
+from deltaq.worker.recovery import Recovery
 
 #: Exit code when a staged file cannot be read.
 UNREADABLE = 1

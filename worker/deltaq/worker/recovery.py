@@ -10,27 +10,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import TypeVar
 
-from deltaq.tasks.errors import (
-    InvalidRequest,
-    InvalidTableName,
-    LeaseLost,
-    StagedDataMissing,
-    StorageUnavailable,
-)
+from deltaq.tasks.errors import InvalidTableName, LeaseLost, StorageUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.outcome import Outcome, State
-from deltaq.tasks.request import Lane, Request, check_table_name
+from deltaq.tasks.request import Lane, check_table_name
 from deltaq.tasks.settings import Settings
-from deltaq.tasks.staging import StagingArea, staged_request
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
+from deltaq.worker.found import Action, Found, modified, of_committed, of_known, of_unknown
 from deltaq.worker.inserter import Inserter, age_of_file
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease
@@ -47,38 +40,6 @@ _CLOCKS_APART = 3600.0
 _PAUSE = 0.05
 
 _T = TypeVar("_T")
-
-
-class Action(StrEnum):
-    """What is to be done about a staged file."""
-
-    SUBMIT = "submit"  # nobody knows it
-    ACKNOWLEDGE = "acknowledge"  # it is in the table, the file is not needed any more
-    LEAVE = "leave"  # Redis knows it
-    KEEP = "keep"  # it cannot be read; a human should look
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """One staged file.
-
-    Attributes:
-        path: The file.
-        staged_at: When it was staged, seconds since 1970.
-        action: What is to be done about it.
-        reason: Why, for people.
-        request: The request in it, when it had to be read.
-        version: Version of the table that contains it.
-        committed: What the table's log says of it, when Redis does not know it.
-    """
-
-    path: Path
-    staged_at: float
-    action: Action
-    reason: str
-    request: Request | None = None
-    version: int | None = None
-    committed: ledger.Committed | None = None
 
 
 class Recovery:
@@ -151,14 +112,14 @@ class Recovery:
             self._lake.path(table),
             None,
             [file.stem for file in unknown],
-            since=min(map(_modified, unknown), default=0.0) - _CLOCKS_APART,
+            since=min(map(modified, unknown), default=0.0) - _CLOCKS_APART,
         )
         for file in files:
             if file in known:
-                yield _of_known(file, known[file])
+                yield of_known(file, known[file])
             elif file.stem in committed:
-                yield _of_committed(file, committed[file.stem])
-            elif found := _of_unknown(file):
+                yield of_committed(file, committed[file.stem])
+            elif found := of_unknown(file):
                 yield found
 
     def restore(self, lease: Lease) -> int:
@@ -282,61 +243,6 @@ class Recovery:
         self._staging.remove(found.path)
 
 
-def _of_known(file: Path, state: Outcome | State) -> Found:
-    if not isinstance(state, Outcome):
-        return Found(
-            path=file,
-            staged_at=_modified(file),
-            action=Action.LEAVE,
-            reason=f"Redis knows it: {state}",
-        )
-    if state.state is State.COMMITTED:
-        reason, version = f"committed in version {state.version}", state.version
-        return Found(
-            path=file,
-            staged_at=_modified(file),
-            action=Action.ACKNOWLEDGE,
-            reason=reason,
-            version=version,
-        )
-    return Found(
-        path=file,
-        staged_at=_modified(file),
-        action=Action.LEAVE,
-        reason=f"Redis knows it: {state.state}",
-    )
-
-
-def _of_committed(file: Path, committed: ledger.Committed) -> Found:
-    return Found(
-        path=file,
-        staged_at=_modified(file),
-        action=Action.ACKNOWLEDGE,
-        reason=f"committed in version {committed.version}",
-        version=committed.version,
-        committed=committed,
-    )
-
-
-def _of_unknown(file: Path) -> Found | None:
-    try:
-        request = staged_request(file)
-    except (StagedDataMissing, InvalidRequest, InvalidTableName) as exc:
-        if not file.exists():
-            return None  # removed by its owner meanwhile
-        return Found(path=file, staged_at=_modified(file), action=Action.KEEP, reason=exc.message)
-    if (request.table, request.request_id) != (file.parent.name, file.stem):
-        reason = f"{file}: holds request {request.request_id} on table {request.table}"
-        return Found(path=file, staged_at=_modified(file), action=Action.KEEP, reason=reason)
-    return Found(
-        path=file,
-        staged_at=_modified(file),
-        action=Action.SUBMIT,
-        reason="Redis does not know it",
-        request=request,
-    )
-
-
 def _outcome(table: str, committed: ledger.Committed) -> Outcome:
     return Outcome(
         request_id=committed.request_id,
@@ -355,13 +261,6 @@ def _is_table(name: str) -> bool:
         logger.warning("staging area: folder %s is no table's", name)
         return False
     return True
-
-
-def _modified(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()  # removed by its owner meanwhile
 
 
 def _batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -141,6 +141,8 @@ class Sweeper:
             QueueUnavailable, StorageUnavailable: Nobody knows; look again later.
         """
         doubtful = self._recovery.doubtful()
+        if not doubtful or self._rung(Lane.LIVE) >= len(doubtful):
+            return 0
         for table in doubtful:
             self._ring(table, Lane.LIVE)
         return len(doubtful)
