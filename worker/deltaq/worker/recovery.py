@@ -37,7 +37,7 @@ _COMMITS = 20
 #: Seconds by which the clocks of those who stage and those who commit may differ.
 _CLOCKS_APART = 3600.0
 #: Seconds between two looks at what may become known.
-_PAUSE = 0.05
+_PAUSE = 0.02
 
 _T = TypeVar("_T")
 
