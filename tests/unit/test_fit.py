@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaq.tasks.errors import DuplicateKeys, InvalidFrame, SchemaMismatch, StagedDataMissing
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import fit
 from deltaq.worker.engines.delta_types import Misfit, bridge_type
+from tests.support.requests import make_append
+from tests.support.requests import stage as stage_rows
 
 Stage = Callable[[pa.Table], Path]
 
@@ -32,9 +35,9 @@ TABLE = pa.schema(
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     def write(table: pa.Table) -> Path:
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
-        pq.write_table(table, path)
-        return path
+        area, request = StagingArea(tmp_path), make_append()
+        stage_rows(area, request, table)
+        return area.request_path(request.table, request.request_id)
 
     return write
 

@@ -120,7 +120,10 @@ def names_or_none(columns: Columns, what: str) -> tuple[str, ...]:
     Raises:
         InvalidRequest: A name is no text or comes twice.
     """
-    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    try:
+        names = (columns,) if isinstance(columns, str) else tuple(columns)
+    except TypeError:
+        raise InvalidRequest(f"{what}: {columns!r} is no list of column names") from None
     for name in names:
         if not isinstance(name, str) or not name:
             raise InvalidRequest(f"{what}: {name!r} is no column name")

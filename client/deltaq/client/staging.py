@@ -24,6 +24,8 @@ _FORMAT: dict[str, Any] = {
     "use_dictionary": False,
     "write_statistics": False,
     "store_schema": False,
+    # Hundredths of a millisecond: a damaged file shall not become other rows.
+    "write_page_checksum": True,
 }
 #: A row group is written when it has this many bytes in memory.
 _GROUP_BYTES = 64 << 20

@@ -32,6 +32,8 @@ def connect(settings: Settings, *, retries: int = _RETRIES) -> redis.Redis:
     pool = redis.BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
+        # What is no UTF-8 is no request, and must not keep those behind it from being read.
+        encoding_errors="replace",
         max_connections=_MAX_CONNECTIONS,
         timeout=settings.redis_timeout,
         socket_timeout=settings.redis_timeout,

@@ -172,6 +172,8 @@ def check_table_name(name: str) -> str:
     Raises:
         InvalidTableName: Otherwise; the message says what is allowed.
     """
+    if not isinstance(name, str):
+        raise InvalidTableName(f"a table's name is text, not {type(name).__name__}")
     if len(name) > MAX_TABLE_NAME:
         raise InvalidTableName(
             f"table name {name[:20]!r}... has {len(name)} characters, "
@@ -191,9 +193,9 @@ def check_request_id(request_id: str) -> str:
     Raises:
         InvalidRequest: Otherwise.
     """
-    if not _REQUEST_ID.fullmatch(request_id):
+    if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
         raise InvalidRequest(
-            f"invalid request id {request_id[:150]!r}: use up to 128 letters, digits, "
+            f"invalid request id {str(request_id)[:150]!r}: use up to 128 letters, digits, "
             "'_', '.' and '-', beginning with a letter or a digit"
         )
     return request_id

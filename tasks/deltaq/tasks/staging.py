@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -201,21 +202,52 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def open_staged(path: Path) -> pq.ParquetFile:
-    """Open a staged file.
+@contextlib.contextmanager
+def open_staged(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a staged file, whose pages are checked against their checksums as they are read.
 
     Raises:
-        StagedDataMissing: It is not there, or is no Parquet.
+        StagedDataMissing: It is not there, is damaged, or holds another request; also for what
+            is found while it is read.
         StorageUnavailable: The storage cannot be read now.
     """
     try:
-        return pq.ParquetFile(path)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_owner(path, _footer(path, file))
+            yield file
     except FileNotFoundError as exc:
         raise StagedDataMissing(f"{path}: the staged file is gone") from exc
     except pa.ArrowInvalid as exc:
         raise StagedDataMissing(f"{path}: not a whole Parquet file: {exc}") from exc
     except OSError as exc:
+        if exc.errno is None:  # Arrow's own, of the content
+            raise StagedDataMissing(f"{path}: the staged file is damaged: {exc}") from exc
         raise StorageUnavailable(f"{path}: cannot be read: {exc}") from exc
+
+
+class _Owner(msgspec.Struct):
+    request_id: str
+    table: str
+
+
+def _check_owner(path: Path, wire: bytes) -> None:
+    """Check that a file is that of the request for which it is named."""
+    try:
+        owner = msgspec.json.decode(wire, type=_Owner)
+    except msgspec.MsgspecError as exc:
+        raise StagedDataMissing(f"{path}: no request in the file's footer: {exc}") from exc
+    if (owner.request_id, owner.table) != (path.stem, path.parent.name):
+        raise StagedDataMissing(
+            f"{path}: the file is that of request {owner.request_id[:150]!r} on table "
+            f"{owner.table[:150]!r}"
+        )
+
+
+def _footer(path: Path, file: pq.ParquetFile) -> bytes:
+    wire: bytes | None = (file.metadata.metadata or {}).get(FOOTER_KEY)
+    if wire is None:
+        raise StagedDataMissing(f"{path}: no request in the file's footer")
+    return wire
 
 
 def staged_request(path: Path) -> Request:
@@ -226,7 +258,4 @@ def staged_request(path: Path) -> Request:
         InvalidRequest: The request in it cannot be understood.
     """
     with open_staged(path) as file:
-        wire = (file.metadata.metadata or {}).get(FOOTER_KEY)
-    if wire is None:
-        raise StagedDataMissing(f"{path}: no request in the file's footer")
-    return decode_request(wire)
+        return decode_request(_footer(path, file))

@@ -23,10 +23,10 @@ from kombu.transport import virtual
 from deltaq.tasks import keys
 from deltaq.tasks.broker import count_rung, make_celery, ring
 from deltaq.tasks.connection import connect
-from deltaq.tasks.errors import QueueUnavailable
+from deltaq.tasks.errors import InvalidTableName, QueueUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
-from deltaq.tasks.request import Lane
+from deltaq.tasks.request import Lane, check_table_name
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.committer import Committer
@@ -143,7 +143,12 @@ class Worker:
         # telling it costs a third of what the main loop does.
         @self.app.task(name=keys.COMMIT_TASK, send_events=False)  # type: ignore[untyped-decorator]
         def commit(table: str) -> None:
-            committer.drain(table)
+            try:
+                check_table_name(table)
+            except InvalidTableName as exc:
+                logger.error("dropped a wake-up: %s", exc)
+            else:
+                committer.drain(table)
 
         @self.app.task(name=keys.READ_TASK, send_events=False)  # type: ignore[untyped-decorator]
         def read(query: str) -> None:
@@ -188,6 +193,14 @@ class _Channel(transport.Channel):
 
     QoS = virtual.QoS  # type: ignore[assignment]  # counts, in memory
     do_restore = False
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """Take one message; drop what is none, which would end Celery's worker."""
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, LookupError, AttributeError) as exc:
+            logger.error("dropped a message that is none: %s: %s", type(exc).__name__, exc)
+            return True
 
 
 def _configure(app: Celery) -> None:

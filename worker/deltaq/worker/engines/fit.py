@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deltaq.tasks.errors import DuplicateKeys, InvalidFrame, SchemaMismatch
+from deltaq.tasks.errors import DuplicateKeys, InvalidFrame, SchemaMismatch, StagedDataMissing
 from deltaq.tasks.staging import open_staged
 from deltaq.worker.engines.delta_types import (
     Misfit,
@@ -95,9 +95,13 @@ def fitted_batches(paths: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Reco
     for path in paths:
         with open_staged(path) as file:
             # Waking threads costs more than it saves on a small file.
-            threads = file.metadata.num_rows > _BATCH_ROWS
+            left = file.metadata.num_rows
+            threads = left > _BATCH_ROWS
             for batch in file.iter_batches(_BATCH_ROWS, columns=schema.names, use_threads=threads):
+                left -= batch.num_rows
                 yield _fit_batch(batch, schema)
+            if left:  # a page's header, which says how much is in it, has no checksum
+                raise StagedDataMissing(f"{path}: the staged file is damaged: {left} rows missing")
 
 
 def check_keys_present(
