@@ -237,6 +237,7 @@ def test_a_redrive_that_died_before_redis_knew_is_buried_again_by_the_sweeper(
         player.staging.request_path("t", request_id),
     )
     content = grave.read_bytes()
+    _age(grave, days=3)
     player.staging.exhume(grave, path)  # and no more
 
     assert make_sweeper(player.client, settings).clean(older_than=300) == 0
