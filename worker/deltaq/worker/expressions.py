@@ -16,9 +16,9 @@ import sqlglot
 from sqlglot import exp
 
 from deltaq.tasks.errors import InvalidExpression
+from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines import NotNative
 from deltaq.worker.literals import literal
-from deltaq.worker.suggest import did_you_mean
 
 _SHOWN_CHARACTERS = 200
 

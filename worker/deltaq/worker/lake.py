@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.errors import StorageUnavailable, TableNotFound
 from deltaq.tasks.request import check_table_name
+from deltaq.tasks.suggest import did_you_mean
 
 
 class Lake:
@@ -31,6 +32,11 @@ class Lake:
             return False
         except OSError as exc:
             raise StorageUnavailable(f"{log}: cannot be read: {exc.strerror}") from exc
+
+    def missing(self, table: str) -> TableNotFound:
+        """Make the error that says that there is no such table, and which one may be meant."""
+        near = did_you_mean(table, self.tables())
+        return TableNotFound(f"there is no table {table} in the lake{near}", table=table)
 
     def tables(self) -> list[str]:
         """List the names of the Delta tables, sorted.

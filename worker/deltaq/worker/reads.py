@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.errors import DeltaqError, TableNotFound, info_from_error
+from deltaq.tasks.errors import DeltaqError, info_from_error
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import (
@@ -82,10 +82,7 @@ class Reader:
             case Exists():
                 return {"value": self._lake.exists(query.table)}
             case _ if not self._lake.exists(query.table):
-                raise TableNotFound(
-                    f"there is no table {query.table} in the lake; client.tables() lists them",
-                    table=query.table,
-                )
+                raise self._lake.missing(query.table)
             case Detail():
                 detail, engine = self._router.detail(query.table)
                 return {"value": detail, "engine": engine}

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, VersionNotFound
 from deltaq.tasks.query import Read
-from deltaq.worker.suggest import did_you_mean
+from deltaq.tasks.suggest import did_you_mean
 
 #: As DESCRIBE HISTORY names them; what it gives as a map is JSON text.
 _HISTORY = pa.schema(

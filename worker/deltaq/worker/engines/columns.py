@@ -10,8 +10,8 @@ import pyarrow.types as pt
 
 from deltaq.tasks.errors import ConstraintViolated, InvalidFrame, InvalidRequest, SchemaMismatch
 from deltaq.tasks.request import FrameRequest, Merge, Overwrite
+from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.delta_types import delta_name
-from deltaq.worker.suggest import did_you_mean
 
 #: What either engine says of a table with delta.appendOnly.
 APPEND_ONLY = "it is append-only: its rows cannot be changed or removed"

@@ -25,6 +25,7 @@ import pyarrow.types as pt
 
 from deltaq.tasks.errors import DuplicateKeys, InvalidFrame, SchemaMismatch, StagedDataMissing
 from deltaq.tasks.staging import open_staged
+from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.delta_types import (
     Misfit,
     bridge_type,
@@ -32,7 +33,6 @@ from deltaq.worker.engines.delta_types import (
     delta_type,
     plain_type,
 )
-from deltaq.worker.suggest import did_you_mean
 
 #: Rows held at a time: large enough for the engines' vectors, small enough for wide rows.
 _BATCH_ROWS = 65_536

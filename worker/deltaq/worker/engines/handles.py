@@ -17,7 +17,6 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from deltaq.tasks.errors import TableNotFound
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import NOTHING
@@ -54,7 +53,7 @@ class Handle:
             TableNotFound: There is none.
         """
         if self._table is None:
-            raise TableNotFound(f"there is no table {self.name}", table=self.name)
+            raise Lake(self.path.parent).missing(self.name)
         return self._table
 
     @property

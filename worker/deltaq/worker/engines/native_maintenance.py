@@ -13,7 +13,7 @@ from typing import Any
 from deltalake import CommitProperties, DeltaTable
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, VersionNotFound
-from deltaq.worker.suggest import did_you_mean
+from deltaq.tasks.suggest import did_you_mean
 
 #: Hours; files of the last week may be needed by readers and time travel (Delta's default).
 SAFE_RETENTION_HOURS = 168

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable, TableNotFound
+from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Append, Delete, EngineName, FrameRequest, Merge
 from deltaq.tasks.staging import StagingArea
@@ -169,7 +169,7 @@ class SparkEngine:
 
     def _existing(self, table: str) -> Path:
         if not self._lake.exists(table):
-            raise TableNotFound(f"there is no table {table}", table=table)
+            raise self._lake.missing(table)
         return self._lake.path(table)
 
     @contextmanager
@@ -202,7 +202,7 @@ class SparkEngine:
         path = self._lake.path(group.table)
         if isinstance(request, Delete):
             if snapshot is None:
-                raise TableNotFound(f"there is no table {group.table}", table=group.table)
+                raise self._lake.missing(group.table)
             prepare(session, request.where, snapshot.schema)
             spark_commands.delete(session, path, request.where)
             return
@@ -240,7 +240,7 @@ class SparkEngine:
         if request.delete_when is not None:
             extra = columns_in(request.delete_when, columns, what="delete_when")
         if snapshot is None and not request.insert:
-            raise TableNotFound(f"there is no table {request.table}", table=request.table)
+            raise self._lake.missing(request.table)
         partitions = self._partitions(group, request, snapshot)
         with staged_frame(
             session,
