@@ -25,6 +25,7 @@ from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.recovery import Recovery
+from deltaq.worker.remover import Remover
 from deltaq.worker.router import Performed, Router
 from tests.support.log import committed_requests, ledgers
 from tests.support.requests import make_append
@@ -82,7 +83,7 @@ class Bench:
             leases=self.leases,
             router=self.router,
             lake=lake,
-            settlement=Settlement(self.inbox, self.staging),
+            settlement=Settlement(self.inbox, self.staging, Remover(self.staging)),
             recovery=self.recovery,
             settings=settings,
             lanes=LANES,

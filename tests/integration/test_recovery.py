@@ -30,6 +30,7 @@ from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.recovery import Recovery
+from deltaq.worker.remover import Remover
 from deltaq.worker.router import Performed, Router
 from tests.support.log import committed_requests
 from tests.support.redis import RedisServer
@@ -74,6 +75,7 @@ class Bench:
         self.memory = Memory(self.redis, settings)
         self.leases = Leases(self.redis, settings, holder="test")
         self.staging = StagingArea(settings.staging_root)
+        self.remover = Remover(self.staging)
         self.recovery: Recovery = make_recovery(self.redis, settings)
         lake = Lake(settings.lake)
         self.router = WatchedRouter(
@@ -84,7 +86,7 @@ class Bench:
             leases=self.leases,
             router=self.router,
             lake=lake,
-            settlement=Settlement(self.inbox, self.staging),
+            settlement=Settlement(self.inbox, self.staging, self.remover),
             recovery=self.recovery,
             settings=settings,
             lanes=LANES,
@@ -97,6 +99,7 @@ class Bench:
         return [request_id for *_, request_id in committed_requests(self.settings.lake / table)]
 
     def staged(self) -> list[str]:
+        self.remover.close()  # what is settled is gone
         return sorted(f.stem for f in self.staging.root.glob("requests/*/*.parquet"))
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from deltaq.tasks.settings import Settings
 from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lease import Leases
 from deltaq.worker.outcomes import Settlement
+from deltaq.worker.remover import Remover
 from tests.support.player import Player
 from tests.support.sweeping import make_sweeper
 
@@ -49,7 +50,9 @@ def test_a_late_worker_does_not_bury_what_another_may_have_committed(
         player.lease("t")  # by another worker
 
         with pytest.raises(LeaseLost):
-            Settlement(player.inbox, player.staging).fail(lease, group, ERROR, attempt=1)
+            Settlement(player.inbox, player.staging, Remover(player.staging)).fail(
+                lease, group, ERROR, attempt=1
+            )
 
     leases.close()
     assert player.staging.request_path("t", future.request_id).exists()

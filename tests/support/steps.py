@@ -102,7 +102,7 @@ HOOKS: dict[Step, tuple[Hook, ...]] = {
     Step.COMMITTED: _hook("worker.router:Router.apply", "after", lambda _, group: group.table),
     Step.ACKNOWLEDGED: _hook("tasks.inbox:Inbox.acknowledge", "after", _second),
     Step.REMOVED: _hook(
-        "worker.outcomes:Settlement.acknowledge", "after", lambda _, lease, *__: lease.table
+        "worker.remover:Remover._remove", "after", lambda _, requests: requests[0].table
     ),
     Step.REFUSED: _hook(
         "worker.outcomes:Settlement.fail", "before", lambda _, lease, *__: lease.table

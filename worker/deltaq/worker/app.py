@@ -39,6 +39,7 @@ from deltaq.worker.pool import WakingPool
 from deltaq.worker.reads import Reader
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.redis_check import check_redis
+from deltaq.worker.remover import Remover
 from deltaq.worker.router import Router
 from deltaq.worker.stopping import Emergency
 from deltaq.worker.sweeper import Sweeper
@@ -92,12 +93,13 @@ class Worker:
         self.reader = Reader(
             router=router, lake=lake, staging=staging, inbox=inbox, keep=settings.read_ttl
         )
+        self.remover = Remover(staging)
         self.committer = Committer(
             inbox=inbox,
             leases=self.leases,
             router=router,
             lake=lake,
-            settlement=Settlement(inbox, staging),
+            settlement=Settlement(inbox, staging, self.remover),
             recovery=recovery,
             settings=settings,
             lanes=tuple(ln for ln in LANES if keys.lane_queue(ln) in self._queues),
@@ -178,6 +180,7 @@ class Worker:
     def _close(self, **_: Any) -> None:
         # Not earlier: running tasks are awaited before this signal.
         self.sweeper.close()
+        self.remover.close()
         self.leases.close()
         if self.warm:
             self.warm.stop()

@@ -32,6 +32,7 @@ from deltaq.worker.engines import RowCounts
 from deltaq.worker.groups import CommitGroup, Waiting, split_expired
 from deltaq.worker.lease import Lease
 from deltaq.worker.ledger import Committed
+from deltaq.worker.remover import Remover
 from deltaq.worker.router import Performed
 
 logger = logging.getLogger(__name__)
@@ -144,9 +145,10 @@ class Settlement:
     whose outcome counts is decided by the lease, not by who comes to the file first.
     """
 
-    def __init__(self, inbox: Inbox, staging: StagingArea) -> None:
+    def __init__(self, inbox: Inbox, staging: StagingArea, remover: Remover) -> None:
         self._inbox = inbox
         self._staging = staging
+        self._remover = remover
 
     def acknowledge(self, lease: Lease, group: CommitGroup, outcomes: Sequence[Outcome]) -> None:
         """Tell the callers of a group and remove its staged files.
@@ -161,8 +163,7 @@ class Settlement:
         self._inbox.acknowledge(
             group.table, group.lane, settled, upto=group.sequence, token=lease.token
         )
-        for request in group.requests:
-            self._remove(request)
+        self._remover.remove(group.requests)
 
     def fail(self, lease: Lease, group: CommitGroup, error: DeltaqError, attempt: int) -> None:
         """Tell the caller of a group of one that it failed; its file becomes a dead letter.
@@ -221,8 +222,7 @@ class Settlement:
         self._inbox.acknowledge(
             lease.table, lane, settled, upto=expired[-1].sequence, token=lease.token
         )
-        for item in expired:
-            self._remove(item.request)
+        self._remover.remove([w.request for w in expired])
         return rest
 
     def readable(self, lease: Lease, lane: Lane, entries: Iterable[Entry]) -> list[Waiting]:
@@ -264,13 +264,6 @@ class Settlement:
             )
             settled = [Settled(outcome=outcome, client_id=address.client_id, size_bytes=0)]
         self._inbox.acknowledge(lease.table, lane, settled, upto=entry.sequence, token=lease.token)
-
-    def _remove(self, request: Request) -> None:
-        try:
-            self._staging.remove(self._staging.request_path(request.table, request.request_id))
-        except StorageUnavailable as exc:
-            # The request is settled; the sweeper removes the file later.
-            logger.warning("%s", exc)
 
 
 class _Address(msgspec.Struct):
