@@ -11,8 +11,8 @@ from deltaq.tasks.errors import error_classes
 def test_all_names_what_can_be_imported() -> None:
     public = {
         name
-        for name, value in vars(deltaq.client).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        for name in dir(deltaq.client)
+        if not name.startswith("_") and not inspect.ismodule(getattr(deltaq.client, name))
     }
     assert public == set(deltaq.client.__all__)
     assert sorted(deltaq.client.__all__) == sorted(set(deltaq.client.__all__))

@@ -11,10 +11,10 @@ import typer
 from deltaq.client.client import Client
 from deltaq.client.dead_letters import DeadLetter, find_dead_letter
 from deltaq.client.options import Json, Lake, RedisUrl, Timeout
-from deltaq.client.status import TableStatus
 from deltaq.client.tabular import Format, write_rows
 from deltaq.tasks.errors import DeltaqError, ResultTimeout
 from deltaq.tasks.staging import StagingArea
+from deltaq.tasks.status import TableStatus
 
 app = typer.Typer()
 dead_letters = typer.Typer(

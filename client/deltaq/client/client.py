@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltaq.client.core import Core
 from deltaq.client.operations import Operations
 from deltaq.client.queries import Queries
 from deltaq.client.writes import Writes
-from deltaq.tasks.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.tasks.settings import Settings
 
 
 class Client(Writes, Queries, Operations):
@@ -56,6 +58,8 @@ class Client(Writes, Queries, Operations):
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
         if settings is None or arguments:
+            from deltaq.tasks.settings import load_settings
+
             given = settings.model_dump(exclude_unset=True) if settings else {}
             settings = load_settings(**{**given, **arguments})
         self._core = Core(settings)

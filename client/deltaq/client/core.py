@@ -10,7 +10,7 @@ import uuid
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -25,7 +25,6 @@ from deltaq.client.room import Room
 from deltaq.client.sender import Sender
 from deltaq.client.spool import Spool
 from deltaq.client.staging import Staged, stage
-from deltaq.client.status import TableStatus, read_status
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import (
     InvalidRequest,
@@ -39,8 +38,11 @@ from deltaq.tasks.inbox import Inbox, unapplied
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, query_name
 from deltaq.tasks.request import Delete, FrameRequest, Request, operation_of
-from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea, staged_request
+from deltaq.tasks.status import TableStatus, read_status
+
+if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.tasks.settings import Settings
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from deltaq.client.core import Core
 from deltaq.client.dead_letters import DeadLetter, find_dead_letter, find_dead_letters
 from deltaq.client.drafts import table_name
 from deltaq.client.future import Future
-from deltaq.client.status import TableStatus
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.request import check_request_id
+from deltaq.tasks.status import TableStatus
 
 
 class Operations:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltaq.tasks import keys
 from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.query import Query, encode_query
 from deltaq.tasks.request import Lane
-from deltaq.tasks.settings import Settings
+
+if TYPE_CHECKING:  # see core.py
+    from deltaq.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from deltaq.tasks.errors import QueueFull, QueueUnavailable
-from deltaq.tasks.settings import Settings
+
+if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.tasks.settings import Settings
 
 #: Retries of one command, 0.05 to 0.4 s apart. Every script may run twice without harm.
 _RETRIES = 3

@@ -10,7 +10,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -31,7 +31,9 @@ from deltaq.tasks.request import (
     milliseconds_left,
     operation_of,
 )
-from deltaq.tasks.settings import Settings
+
+if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.tasks.settings import Settings
 
 LANES = tuple(Lane)
 #: Characters kept of an error that is noted beside a table's sequences.
