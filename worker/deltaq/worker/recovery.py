@@ -95,14 +95,16 @@ class Recovery:
     def look(self, table: str) -> Iterator[Found]:
         """Say of each staged file of a table what is to be done about it; changes nothing.
 
-        Yields:
+        Returns:
             One for each, the oldest request first.
 
         Raises:
             QueueUnavailable: Redis did not answer.
             StorageUnavailable: Staging area or lake cannot be read.
         """
-        files = self._by_age(table)
+        return self._look_at(table, self._by_age(table))
+
+    def _look_at(self, table: str, files: list[Path]) -> Iterator[Found]:
         known: dict[Path, Outcome | State] = {}
         for batch in _batched(files, _BATCH):
             states = self._inbox.outcomes([(table, file.stem) for file in batch])
@@ -133,13 +135,15 @@ class Recovery:
             StorageUnavailable: Staging area or lake cannot be read.
         """
         table, run_id = lease.table, self._memory.run_id()
-        self._let_others_end(lease)
+        # Not those that are staged from now on: their clients submit them to this server.
+        files = self._by_age(table)
+        self._let_others_end(lease, files)
         remembered, reached = self._remember_log(lease)
         waiting = {
             lane: Inserter(self._memory, lease, lane, above=reached.get(lane, 0)) for lane in LANES
         }
         synced: set[int] = set()
-        for found in self.look(table):
+        for found in self._look_at(table, files):
             if found.action is Action.ACKNOWLEDGE:
                 self._acknowledge(lease, found, synced)
             elif found.request is not None:
@@ -161,7 +165,7 @@ class Recovery:
             )
         return inserted
 
-    def _let_others_end(self, lease: Lease) -> None:
+    def _let_others_end(self, lease: Lease, files: list[Path]) -> None:
         """If something is unknown to Redis, wait for as long as a lease lasts, or until it is known.
 
         A holder whose lease Redis forgot may be committing; by then it has noticed. And a client
@@ -170,7 +174,7 @@ class Recovery:
         table = lease.table
         newest = islice(self._recent_commits(table), _COMMITS)
         ids = [c.request_id for entry in newest for c in ledger.committed_in(entry)]
-        ids += [file.stem for file in self._by_age(table)]
+        ids += [file.stem for file in files]
         deadline = time.monotonic() + self._lease_ttl
         while (ids := self._unknown(table, ids)) and time.monotonic() < deadline:
             if lease.lost.wait(_PAUSE):
