@@ -451,6 +451,24 @@ def test_a_server_that_remembers_everything_is_asked_for_the_newest_commits_only
     bench.close()
 
 
+def test_what_is_staged_during_a_restoration_is_left_to_its_client(
+    bench: Bench, client: Client
+) -> None:
+    (queued,) = append(client, 1)
+    young = make_append("t")
+    let_others_end = bench.recovery._let_others_end
+
+    def stage_meanwhile(*arguments: Any) -> None:
+        stage(bench.staging, young, ROWS)
+        let_others_end(*arguments)
+
+    bench.recovery._let_others_end = stage_meanwhile  # type: ignore[method-assign,assignment]
+    bench.committer.drain("t")
+
+    assert bench.committed() == [queued.request_id]
+    assert bench.staged() == [young.request_id]
+
+
 def test_outcomes_that_expired_are_not_taken_for_forgotten(bench: Bench, client: Client) -> None:
     (future,) = append(client, 1)
     bench.committer.drain("t")
