@@ -82,7 +82,7 @@ class PendingRequest:
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future."""
-        error = _error(outcome)
+        error = error_of(outcome)
         if error:
             self.future.set_exception(error)
         else:
@@ -142,7 +142,7 @@ class PendingQuery(Generic[T]):
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future, or have it done when files must be read."""
-        error = _error(outcome)
+        error = error_of(outcome)
         if error:
             self.future.set_exception(error)
         else:
@@ -183,7 +183,8 @@ _UNAPPLIED: dict[State, tuple[type[DeltaqError], str]] = {
 }
 
 
-def _error(outcome: Outcome) -> DeltaqError | None:
+def error_of(outcome: Outcome) -> DeltaqError | None:
+    """Make the error that a final outcome is to whoever waits for it; None if it is committed."""
     if outcome.state not in _UNAPPLIED:
         return outcome.as_error()
     kind, what = _UNAPPLIED[outcome.state]
