@@ -181,6 +181,14 @@ def test_a_retry_is_noted_until_the_next_acknowledgement(workers: Workers) -> No
     assert not workers.redis.hexists(keys.seq(TABLE), "retry")
 
 
+def test_waiting_without_a_pause_makes_no_later_pause_longer(workers: Workers) -> None:
+    lease = workers.take()
+    for _ in range(10):
+        workers.inbox.note_retry(TABLE, "Spark warms", first=0.1, longest=0, token=lease.token)
+
+    assert workers.inbox.note_retry(TABLE, "full", first=0.1, longest=9, token=lease.token) <= 0.2
+
+
 def test_a_table_is_not_forgotten_before_its_next_try_is_due(workers: Workers) -> None:
     lease = workers.take()
     workers.inbox.note_retry(TABLE, "full", first=30.0, longest=60.0, token=lease.token)

@@ -119,7 +119,7 @@ def test_what_waits_is_committed_in_one_group_and_nothing_is_left(
     assert [f.result(5).version for f in futures] == [0] * 10
     assert ledgers(bench.settings.lake / "t")[0][2] == 10
     assert bench.redis.exists(keys.lease("t"), keys.wake("t"), keys.TABLES) == 0
-    assert not list(bench.staging.root.glob("requests/*/*"))
+    wait_until(lambda: not list(bench.staging.root.glob("requests/*/*")))
 
 
 def test_a_commit_whose_acknowledgement_was_lost_is_read_back_and_not_repeated(
@@ -313,6 +313,18 @@ def test_the_end_of_an_engine_counts_as_a_crash_and_its_warming_does_not(
     with pytest.raises(DeadLettered, match="the JVM died"):
         future.result(5)
     assert not bench.failures
+
+
+def test_waiting_for_spark_is_no_attempt(bench: Bench, client: Client) -> None:
+    futures = [client.append("t", ROWS) for _ in range(2)]
+    bench.failures += [EngineUnavailable("warming")] * 3 + [EngineDied("deploy")] * 2
+    bench.failures += [EngineUnavailable("warming")] * 3
+
+    while bench.failures:
+        bench.committer.drain("t")
+    bench.committer.drain("t")
+
+    assert [f.result(5).attempt for f in futures] == [3, 3]
 
 
 def test_crashes_of_ordinary_requests_are_forgotten_once_they_are_committed(

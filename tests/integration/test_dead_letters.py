@@ -26,8 +26,8 @@ from deltaq.client import (
 from deltaq.tasks import keys
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
+from deltaq.worker.found import Action
 from deltaq.worker.outcomes import bury
-from deltaq.worker.recovery import Action
 from tests.support.player import Player
 from tests.support.programs import environment
 from tests.support.redis import RedisServer

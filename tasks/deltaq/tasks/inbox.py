@@ -291,7 +291,9 @@ class Inbox:
             raise _lost(table)
         return int(reply)
 
-    def unclaim(self, table: str, lane: Lane, *, token: str, crash: str = "") -> int:
+    def unclaim(
+        self, table: str, lane: Lane, *, token: str, crash: str = "", untried: bool = False
+    ) -> int:
         """End a claim that came to no outcome.
 
         Args:
@@ -299,11 +301,12 @@ class Inbox:
             lane: The lane.
             token: Of the lease under which it was claimed, lost or not.
             crash: Why it counts as a crash; empty if it ended in order.
+            untried: Nobody began to apply the requests, so it does not count as an attempt.
 
         Returns:
             How many crashes are held against what was claimed.
         """
-        args = [token, lane, crash[:_CAUSE_LENGTH]]
+        args: list[Any] = [token, lane, crash[:_CAUSE_LENGTH], int(untried)]
         return int(self._scripts.run("unclaim", [keys.seq(table)], args))
 
     def note_retry(

@@ -215,6 +215,9 @@ class Committer:
         except EngineDied as exc:
             self._unclaim(turn, group, crash=exc.message)
             raise
+        except EngineUnavailable:  # Spark is warming
+            self._inbox.unclaim(group.table, group.lane, token=turn.lease.token, untried=True)
+            raise
         except DeltaqError:
             self._unclaim(turn, group)
             raise

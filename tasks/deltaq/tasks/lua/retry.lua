@@ -16,7 +16,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = redis.call('HGET', seq, 'retry')
 local retry = known and cjson.decode(known) or {since_ms = now, tries = 0}
 retry.tries = retry.tries + 1
-local pause = math.min(first * 2 ^ math.min(retry.tries, 30), tonumber(longest))
+-- Waiting for Spark, at no pause, is no reason to wait longer for anything else.
+if tonumber(longest) > 0 then retry.failures = (retry.failures or 0) + 1 end
+local pause = math.min(first * 2 ^ math.min(retry.failures or 0, 30), tonumber(longest))
 pause = math.floor(pause * part)
 retry.error = problem
 retry.next_ms = now + pause
