@@ -197,6 +197,13 @@ class _Channel(transport.Channel):
     QoS = virtual.QoS  # type: ignore[assignment]  # counts, in memory
     do_restore = False
 
+    def close(self) -> None:
+        """Close at once: kombu would wait up to a second for one more message, and lose it."""
+        if self._in_poll:
+            self._in_poll.disconnect()
+            self._in_poll = None
+        super().close()
+
     def _brpop_read(self, **options: Any) -> Any:
         """Take one message; drop what is none, which would end Celery's worker."""
         try:
