@@ -199,10 +199,11 @@ class _Channel(transport.Channel):
 
     def close(self) -> None:
         """Close at once: kombu would wait up to a second for one more message, and lose it."""
-        if self._in_poll:
-            self._in_poll.disconnect()
-            self._in_poll = None
-        super().close()
+        connection: Any = self._in_poll
+        if connection:
+            connection.disconnect()
+            self._in_poll = False
+        super().close()  # type: ignore[no-untyped-call]
 
     def _brpop_read(self, **options: Any) -> Any:
         """Take one message; drop what is none, which would end Celery's worker."""
