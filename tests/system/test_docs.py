@@ -30,6 +30,13 @@ from tests.support.waiting import wait_until
 NOT_RUN = {
     "make demo": "takes minutes; tests/system/test_demo.py runs it with less data",
     "make test": "it would run this test",
+    ".venv/bin/python -m tests.fault.takeover --kills 20": "minutes; tests/fault/test_takeover.py",
+    ".venv/bin/python -m tests.fault.soak --minutes 30 --report soak.json": (
+        "half an hour; tests/fault/test_soak.py runs three minutes"
+    ),
+    ".venv/bin/python -m tests.fault.backlog --requests 200000": (
+        "five minutes; tests/fault/test_backlog.py runs a tenth"
+    ),
     "pip install deltaq": "changes the machine; the build checks what the wheel needs",
     "pip install 'deltaq[worker]'": "as above",
 }
