@@ -34,7 +34,7 @@ class Step(StrEnum):
     LOGGED = "logged"  # in the table's log, not yet synced
     COMMITTED = "committed"  # in the table, durable, not acknowledged
     ACKNOWLEDGED = "acknowledged"  # the caller is told, the staged files are there
-    REMOVED = "removed"  # the staged files are gone
+    REMOVED = "removed"  # the staged files are gone, or about to be
     REFUSED = "refused"  # the engine cannot do it, nobody knows
     FAILED = "failed"  # the caller is told that it failed, the file is no dead letter yet
     RELEASED = "released"  # the lease is given back
@@ -102,7 +102,7 @@ HOOKS: dict[Step, tuple[Hook, ...]] = {
     Step.COMMITTED: _hook("worker.router:Router.apply", "after", lambda _, group: group.table),
     Step.ACKNOWLEDGED: _hook("tasks.inbox:Inbox.acknowledge", "after", _second),
     Step.REMOVED: _hook(
-        "worker.remover:Remover._remove", "after", lambda _, requests: requests[0].table
+        "worker.outcomes:Settlement.acknowledge", "after", lambda _, lease, *__: lease.table
     ),
     Step.REFUSED: _hook(
         "worker.outcomes:Settlement.fail", "before", lambda _, lease, *__: lease.table
