@@ -19,6 +19,7 @@ class Fault(StrEnum):
     KILL = "kill"  # SIGKILL of the worker; another one is started
     PAUSE_PAST_LEASE = "pause_past_lease"  # SIGSTOP until another worker has done the work
     REDIS_RESTART = "redis_restart"  # SIGKILL of Redis, which is started again on its data
+    REDIS_EMPTIED = "redis_emptied"  # FLUSHALL: nothing is left in Redis, leases included
     CONNECTION_CUT = "connection_cut"  # between the worker and Redis, until another took over
     DISK_FULL = "disk_full"  # the lake's, until the worker has noticed
     JVM_KILLED = "jvm_killed"  # SIGKILL of Spark alone
@@ -69,6 +70,7 @@ RUNS = [
             Fault.KILL,
             Fault.PAUSE_PAST_LEASE,
             Fault.REDIS_RESTART,
+            Fault.REDIS_EMPTIED,
             Fault.CONNECTION_CUT,
             Fault.DISK_FULL,
         )

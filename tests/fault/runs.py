@@ -142,6 +142,16 @@ def redis_restart(scene: WorkerScene) -> None:
     scene.system.wait_ready(scene.patience)
 
 
+def redis_emptied(scene: WorkerScene) -> None:
+    scene.start_faulty(Deed.WAIT)
+    scene.wait_for_all_at_their_steps()
+    with scene.system.redis.connect() as redis:
+        redis.flushall()
+    scene.go_on()
+    scene.settle()
+    scene.system.wait_ready(scene.patience)
+
+
 def connection_cut(scene: WorkerScene) -> None:
     with Proxy(Path(scene.system.redis.url.removeprefix("unix://"))) as proxy:
         scene.start_faulty(Deed.WAIT, redis_url=proxy.url)
@@ -271,6 +281,7 @@ _OF_WORKERS: dict[Fault, Callable[..., None]] = {
     Fault.KILL: kill,
     Fault.PAUSE_PAST_LEASE: pause_past_lease,
     Fault.REDIS_RESTART: redis_restart,
+    Fault.REDIS_EMPTIED: redis_emptied,
     Fault.CONNECTION_CUT: connection_cut,
     Fault.DISK_FULL: disk_full,
     Fault.JVM_KILLED: jvm_killed,
@@ -323,7 +334,8 @@ def _settings(run: Run) -> dict[str, Any]:
         "engine": run.engine,
         "spark": "off" if native else "on",
         "spark_master": "local[2]",
-        "lease_ttl": 1.0 if native else 2.0,
+        # A holder that is forgotten goes on renewing in vain, beside the next one.
+        "lease_ttl": 1.0 if native and run.fault is not Fault.REDIS_EMPTIED else 2.0,
         "sweep_interval": 0.5 if native else 2.0,
         "retry_seconds": 0.5,
         # Every table is held up at the same time, each in a thread.
