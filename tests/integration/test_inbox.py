@@ -11,9 +11,10 @@ import pytest
 import redis
 
 from deltaq.tasks import keys
+from deltaq.tasks.calls import unapplied
 from deltaq.tasks.connection import Scripts, connect
 from deltaq.tasks.errors import LeaseLost, QueueFull, RequestIdConflict
-from deltaq.tasks.inbox import LANES, Inbox, Settled, unapplied
+from deltaq.tasks.inbox import LANES, Inbox, Settled
 from deltaq.tasks.outcome import Outcome, State, decode_outcomes
 from deltaq.tasks.request import Append, Lane, decode_request, new_request_id
 from deltaq.tasks.settings import Settings

@@ -6,16 +6,113 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
+import time
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from deltaq.client.condition import LightCondition
-from deltaq.tasks.errors import OutcomeError, RequestCancelled, ResultTimeout
+from deltaq.tasks.errors import OutcomeError, RequestCancelled, RequestExpired, ResultTimeout
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.request import Lane
 
 T = TypeVar("T")
 
 
-class Future(concurrent.futures.Future[T]):
+class BaseFuture(Generic[T]):
+    """What the futures of both clients have in common.
+
+    Attributes:
+        request_id: The request's id.
+        table: The table it is about.
+        operation: ``append``, ``merge``, ``read`` ...
+        place: Lane and sequence of a request that is queued; None before and for a query.
+    """
+
+    request_id: str
+    table: str
+    operation: str
+    place: tuple[Lane, int] | None = None
+    _made_at: float
+    _settled_at: float | None = None
+
+    def _describe(self, request_id: str, table: str, operation: str) -> None:
+        self.request_id = request_id
+        self.table = table
+        self.operation = operation
+        self._made_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was made, until it was done."""
+        return (self._settled_at or time.monotonic()) - self._made_at
+
+    @property
+    def state(self) -> State | None:
+        """Where the request stands, as far as it was heard; None for a query."""
+        if not self.done():
+            return None if self.place is None else State.QUEUED
+        error = self.exception()
+        if isinstance(error, RequestCancelled):
+            return State.CANCELLED
+        if isinstance(error, RequestExpired):
+            return State.EXPIRED
+        if error is not None:
+            return State.FAILED
+        result = self.result()
+        return result.state if isinstance(result, Outcome) else None
+
+    def done(self) -> bool:
+        """Tell whether the outcome is there."""
+        raise NotImplementedError
+
+    def result(self) -> T:
+        """Return the outcome of one that is done."""
+        raise NotImplementedError
+
+    def exception(self) -> BaseException | None:
+        """Return the error of one that is done."""
+        raise NotImplementedError
+
+    def set_result(self, result: T) -> None:
+        """Resolve it."""
+        raise NotImplementedError
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Resolve it with an error."""
+        raise NotImplementedError
+
+    def cancelled(self) -> bool:
+        """Tell whether the request was cancelled."""
+        return self.done() and isinstance(self.exception(), RequestCancelled)
+
+    def __repr__(self) -> str:
+        what = f"{self.operation} on {self.table}" if self.table != "*" else self.operation
+        return f"<{type(self).__name__} {what}: {self._standing()}, {self.request_id}>"
+
+    def _standing(self) -> str:
+        if not self.done():
+            return f"{self.state or 'pending'} for {self.age:.1f} s"
+        after = f"after {self.age:.1f} s"
+        if error := self.exception():
+            return f"{self.state or 'failed'} {after}, {type(error).__name__}: {error}"
+        result = self.result()
+        if isinstance(result, Outcome) and result.version is not None:
+            return f"{result.state} in version {result.version} {after}"
+        return f"{self.state or 'done'} {after}"
+
+    def _timed_out(self, timeout: float | None, *, query: bool) -> ResultTimeout:
+        what = f"{self.operation} {self.request_id} on table {self.table} within {timeout:g} s"
+        if query:
+            message = f"no answer to {what}: does a worker run that serves reads?"
+        else:
+            message = (
+                f"no outcome of {what}; it goes on: call result() again, or ask with "
+                f"client.outcome({self.table!r}, {self.request_id!r})"
+            )
+        return ResultTimeout(message, request_id=self.request_id, table=self.table)
+
+
+class Future(concurrent.futures.Future[T], BaseFuture[T]):
     """The future of one request or query.
 
     It works with ``concurrent.futures.wait`` and ``as_completed``, and can be awaited.
@@ -38,9 +135,7 @@ class Future(concurrent.futures.Future[T]):
     ) -> None:
         super().__init__()
         self._condition = LightCondition()  # type: ignore[assignment]
-        self.request_id = request_id
-        self.table = table
-        self.operation = operation
+        self._describe(request_id, table, operation)
         self._cancel = cancel
         self._process = os.getpid()
 
@@ -63,7 +158,7 @@ class Future(concurrent.futures.Future[T]):
         except TimeoutError:
             if self.done():
                 return super().result()  # it came, or what came is a timeout itself
-            raise self._timed_out(timeout) from None
+            raise self._timed_out(timeout, query=self._cancel is None) from None
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome and return its error, None if it has none.
@@ -77,15 +172,17 @@ class Future(concurrent.futures.Future[T]):
         except TimeoutError:
             if self.done():
                 return super().exception()
-            raise self._timed_out(timeout) from None
+            raise self._timed_out(timeout, query=self._cancel is None) from None
 
     def set_result(self, result: T) -> None:
         """Resolve it; called by the client."""
+        self._settled_at = time.monotonic()
         super().set_result(result)
         self._cancel = None  # it holds the request, which is as large as the outcome
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Resolve it with an error; called by the client."""
+        self._settled_at = time.monotonic()
         super().set_exception(exception)
         self._cancel = None
 
@@ -120,16 +217,17 @@ class Future(concurrent.futures.Future[T]):
 
         self._check_process()
         self.add_done_callback(wake)
-        yield from waiter
+        try:
+            yield from waiter
+        finally:  # a program may give up and wait anew many times
+            self._forget(wake)
         return self.result()
 
-    def __repr__(self) -> str:
-        if not self.done():
-            state = "pending"
-        else:
-            error = super().exception()
-            state = f"{type(error).__name__}: {error}" if error else "done"
-        return f"<Future {self.operation} {self.request_id} on {self.table}: {state}>"
+    def _forget(self, callback: Callable[[Any], None]) -> None:
+        with self._condition, contextlib.suppress(ValueError):
+            self._done_callbacks.remove(callback)  # type: ignore[attr-defined]  # of the base
+
+    __repr__ = BaseFuture.__repr__
 
     def _check_process(self) -> None:
         if self._process != os.getpid() and not self.done():
@@ -139,17 +237,6 @@ class Future(concurrent.futures.Future[T]):
                 request_id=self.request_id,
                 table=self.table,
             )
-
-    def _timed_out(self, timeout: float | None) -> ResultTimeout:
-        what = f"{self.operation} {self.request_id} on table {self.table} within {timeout:g} s"
-        if self._cancel is None:
-            message = f"no answer to {what}: does a worker run that serves reads?"
-        else:
-            message = (
-                f"no outcome of {what}; it goes on: call result() again, or ask with "
-                f"client.outcome({self.table!r}, {self.request_id!r})"
-            )
-        return ResultTimeout(message, request_id=self.request_id, table=self.table)
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from deltaq.client.core import Core
-from deltaq.client.dead_letters import DeadLetter, find_dead_letter, find_dead_letters
+from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.drafts import table_name
 from deltaq.client.future import Future
-from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.request import check_request_id
 from deltaq.tasks.status import TableStatus
 
 
@@ -32,9 +30,7 @@ class Operations:
 
         They are read from the staging area; Redis need not run either.
         """
-        if table is not None:
-            table_name(table)
-        return find_dead_letters(self._core.staging, table)
+        return self._core.dead_letters(None if table is None else table_name(table))
 
     def redrive(self, letters: Iterable[DeadLetter | str]) -> list[Future[Outcome]]:
         """Submit dead letters anew, each under its own id, and forget that they failed.
@@ -49,20 +45,4 @@ class Operations:
             InvalidRequest: There is no dead letter of that id, or several tables have one;
                 nothing was submitted.
         """
-        found = [x if isinstance(x, DeadLetter) else self._dead_letter(x) for x in letters]
-        return [self._redrive(letter) for letter in found]
-
-    def _dead_letter(self, request_id: str) -> DeadLetter:
-        return find_dead_letter(self._core.staging, check_request_id(request_id))
-
-    def _redrive(self, letter: DeadLetter) -> Future[Outcome]:
-        try:
-            return self._core.redrive(letter)
-        except DeltaqError as exc:
-            future: Future[Outcome] = Future(
-                request_id=letter.request_id,
-                table=letter.table,
-                operation=letter.operation or "request",
-            )
-            future.set_exception(exc)
-            return future
+        return self._core.redrive(letters)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, TypeVar
 
-from deltaq.client.future import Future
+from deltaq.client.future import BaseFuture
 from deltaq.tasks.errors import (
     DeltaqError,
     OutcomeExpired,
@@ -36,7 +36,7 @@ class Pending(Protocol):
     """A future that waits for its outcome."""
 
     @property
-    def future(self) -> Future[Any]:
+    def future(self) -> BaseFuture[Any]:
         """What the program holds."""
         ...
 
@@ -70,7 +70,7 @@ class PendingRequest:
 
     __slots__ = ("_keep", "_queued_at", "future")
 
-    def __init__(self, future: Future[Outcome], *, keep: float) -> None:
+    def __init__(self, future: BaseFuture[Outcome], *, keep: float) -> None:
         self.future = future
         self._keep = keep
         self._queued_at: float | None = None  # not before it is accepted
@@ -122,7 +122,7 @@ class PendingQuery(Generic[T]):
 
     def __init__(
         self,
-        future: Future[T],
+        future: BaseFuture[T],
         *,
         load: Load[T],
         ask: Callable[[], None],
@@ -149,11 +149,13 @@ class PendingQuery(Generic[T]):
             self._helpers.submit(self._finish, outcome)
 
     def _finish(self, outcome: Outcome) -> None:
+        told = False
         try:
             with self._load(outcome) as result:
                 self.future.set_result(result)
+                told = True
         except Exception as exc:
-            if not self.future.done():
+            if not told:
                 self.future.set_exception(exc)
             else:  # workers remove it after read_ttl
                 logger.warning("the result of query %s stays: %s", outcome.request_id, exc)

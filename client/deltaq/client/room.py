@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from deltaq.client.wire import Flag
 from deltaq.tasks.errors import InvalidRequest, QueueFull, StagingFull
 
 T = TypeVar("T")
@@ -44,7 +44,12 @@ class Room:
         self._limit = (float("inf") if timeout is None else timeout) if block else None
         self._waited = 0.0
 
-    def wait(self, call: Callable[[], T], *, closing: threading.Event) -> T:
+    @property
+    def waits(self) -> bool:
+        """Whether to wait at all."""
+        return self._limit is not None
+
+    async def wait(self, call: Callable[[], Awaitable[T]], *, closing: Flag) -> T:
         """Call until there is room, and return what the call returns.
 
         Raises:
@@ -55,14 +60,15 @@ class Room:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return call()
+                return await call()
             except (QueueFull, StagingFull) as exc:
                 if self._limit is None:
                     raise
                 if self._waited >= self._limit:
                     raise self._in_vain(exc) from exc
             began = time.monotonic()
-            if closing.wait(min(random.uniform(pause / 2, pause), self._limit - self._waited)):
+            pause_now = min(random.uniform(pause / 2, pause), self._limit - self._waited)
+            if await closing.wait(pause_now):
                 raise InvalidRequest("the client was closed while a submission waited for room")
             self._waited += time.monotonic() - began
             pause = min(2 * pause, _LONGEST_PAUSE)

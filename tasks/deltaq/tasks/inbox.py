@@ -6,7 +6,6 @@ Each method is one call to Redis; the Lua scripts are in ``lua/``, the keys in `
 from __future__ import annotations
 
 import random
-import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,22 +14,18 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from deltaq.tasks import keys
+from deltaq.tasks.calls import (
+    Submitted,
+    cancellation,
+    look_ups,
+    looked_up,
+    submission,
+    submitted,
+)
 from deltaq.tasks.connection import Scripts, queue_errors
-from deltaq.tasks.errors import LeaseLost, QueueFull, RequestIdConflict
-from deltaq.tasks.outcome import (
-    Outcome,
-    State,
-    decode_outcome,
-    encode_outcome,
-    encode_outcomes,
-)
-from deltaq.tasks.request import (
-    Lane,
-    Request,
-    encode_request,
-    milliseconds_left,
-    operation_of,
-)
+from deltaq.tasks.errors import LeaseLost
+from deltaq.tasks.outcome import Outcome, State, encode_outcome, encode_outcomes
+from deltaq.tasks.request import Lane, Request
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
     from deltaq.tasks.settings import Settings
@@ -40,23 +35,6 @@ LANES = tuple(Lane)
 _CAUSE_LENGTH = 500
 #: Tables that the sweeper looks at in one call.
 _TABLES_AT_ONCE = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submitted:
-    """The answer to a submission.
-
-    Attributes:
-        sequence: Place of the request in its lane; 0 if it expired before it got one.
-        ring: The caller must send a wake-up for the lane.
-        known: The request had been submitted before.
-        outcome: What came of it, when it is known and settled already.
-    """
-
-    sequence: int
-    ring: bool
-    known: bool = False
-    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,70 +97,8 @@ class Inbox:
             QueueFull: The lane has as many requests or bytes as it may; nothing was queued.
             QueueUnavailable: Redis did not answer; submitting again is safe.
         """
-        table, left = request.table, milliseconds_left(request)
-        reply = self._scripts.run(
-            "submit",
-            [
-                keys.request(table, request.request_id),
-                keys.inbox(table, request.lane),
-                keys.seq(table),
-                keys.wake(table),
-                keys.TABLES,
-            ],
-            [
-                encode_request(request),
-                request.digest,
-                request.lane,
-                table,
-                request.size_bytes,
-                self._settings.inbox_max_requests,
-                self._settings.inbox_max_bytes,
-                secrets.token_hex(8),
-                "" if left is None else left,
-                int(anew),
-            ],
-        )
-        return self._submitted(request, reply)
-
-    def _submitted(self, request: Request, reply: list[object]) -> Submitted:
-        match reply:
-            case ["accepted", int(sequence), ring]:
-                return Submitted(sequence=sequence, ring=bool(ring))
-            case ["known", int(sequence), State.QUEUED, _]:
-                # Rung again: the first submission may have died before its wake-up.
-                return Submitted(sequence=sequence, ring=True, known=True)
-            case ["known", int(sequence), str(state), str(outcome)]:
-                settled = decode_outcome(
-                    outcome, table=request.table, request_id=request.request_id, state=state
-                )
-                return Submitted(sequence=sequence, ring=False, known=True, outcome=settled)
-            case ["expired"]:
-                late = unapplied(request, State.EXPIRED)
-                return Submitted(sequence=0, ring=False, outcome=late)
-            case ["conflict"]:
-                raise RequestIdConflict(
-                    f"request id {request.request_id} was used before for another request on "
-                    f"table {request.table}: the same id must come with the same operation, "
-                    "options and rows",
-                    request_id=request.request_id,
-                    table=request.table,
-                )
-            case ["full", int(waiting), int(size_bytes)]:
-                raise QueueFull(
-                    f"{waiting} requests with {size_bytes} bytes wait in lane {request.lane} of "
-                    f"table {request.table} (limits: inbox_max_requests="
-                    f"{self._settings.inbox_max_requests}, inbox_max_bytes="
-                    f"{self._settings.inbox_max_bytes}); submit again when workers have caught up",
-                    request_id=request.request_id,
-                    table=request.table,
-                    details={
-                        "waiting": waiting,
-                        "waiting_bytes": size_bytes,
-                        "max_requests": self._settings.inbox_max_requests,
-                        "max_bytes": self._settings.inbox_max_bytes,
-                    },
-                )
-        raise AssertionError(f"submit.lua replied {reply!r}")
+        reply = self._scripts.run("submit", *submission(request, self._settings, anew=anew))
+        return submitted(request, self._settings, reply)
 
     def cancel(self, request: Request, *, reason: Outcome) -> State | None:
         """Take a request out of its inbox if no committer has claimed it.
@@ -191,22 +107,7 @@ class Inbox:
             The state after the call: CANCELLED when it is certain never to be applied, QUEUED
             when a committer has it; None when Redis does not know the request.
         """
-        state = self._scripts.run(
-            "cancel",
-            [
-                keys.request(request.table, request.request_id),
-                keys.seq(request.table),
-                *(keys.inbox(request.table, lane) for lane in LANES),
-            ],
-            [
-                encode_outcome(reason),
-                self._settings.outcome_ttl,
-                request.size_bytes,
-                keys.client_channel(request.client_id),
-                encode_outcomes([reason]),
-                *LANES,
-            ],
-        )
+        state = self._scripts.run("cancel", *cancellation(request, self._settings, reason))
         return State(state) if state else None
 
     def outcomes(self, requests: Sequence[tuple[str, str]]) -> list[Outcome | State | None]:
@@ -216,18 +117,10 @@ class Inbox:
             In the same order: the outcome when settled, QUEUED, or None when unknown.
         """
         pipeline = self._client.pipeline(transaction=False)
-        for table, request_id in requests:
-            pipeline.hmget(keys.request(table, request_id), "state", "outcome")
+        for command in look_ups(requests):
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         with queue_errors():
-            replies = pipeline.execute()
-        return [
-            decode_outcome(outcome, table=table, request_id=request_id, state=state)
-            if outcome
-            else State(state)
-            if state
-            else None
-            for (table, request_id), (state, outcome) in zip(requests, replies, strict=True)
-        ]
+            return looked_up(requests, pipeline.execute())
 
     def peek(self, table: str, lane: Lane, *, count: int) -> list[Entry]:
         """Read the first requests of a lane without removing them."""
@@ -358,6 +251,9 @@ class Inbox:
             by_client[item.client_id].append(item.outcome)
         for client_id, outcomes in by_client.items():
             args += [keys.client_channel(client_id), encode_outcomes(outcomes)]
+        versions = [s.outcome.version for s in settled if s.outcome.version is not None]
+        if versions:
+            args += [keys.commits_channel(table), max(versions)]
         reply = self._scripts.run(
             "acknowledge",
             [
@@ -420,17 +316,6 @@ class Inbox:
                 found[Lane(lane)].add(table)
             if cursor == "0":
                 return {lane: sorted(tables) for lane, tables in found.items()}
-
-
-def unapplied(request: Request, state: State, *, sequence: int | None = None) -> Outcome:
-    """Make the outcome of a request that was cancelled, or expired, while queued."""
-    return Outcome(
-        request_id=request.request_id,
-        table=request.table,
-        operation=operation_of(request),
-        state=state,
-        sequence=sequence,
-    )
 
 
 def _lost(table: str) -> LeaseLost:

@@ -1,0 +1,399 @@
+"""What every kind of client does: stage, submit, ring, resolve, give up in time.
+
+It is written once, as coroutines; how they wait is the wire's affair.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from deltaq.client.dead_letters import DeadLetter, find_dead_letter, find_dead_letters
+from deltaq.client.drafts import check_columns
+from deltaq.client.frames import Frame, to_rows
+from deltaq.client.future import BaseFuture
+from deltaq.client.listener import Listener
+from deltaq.client.pending import Load, Pending, PendingQuery, PendingRequest
+from deltaq.client.results import take_rows
+from deltaq.client.room import Room
+from deltaq.client.spool import Spool
+from deltaq.client.staging import Staged, stage
+from deltaq.client.wire import Turn, Wire
+from deltaq.tasks.calls import Submitted, unapplied
+from deltaq.tasks.errors import (
+    DeltaqError,
+    InvalidRequest,
+    QueueFull,
+    QueueUnavailable,
+    RequestError,
+    StagedDataMissing,
+)
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.query import Query, query_name
+from deltaq.tasks.request import FrameRequest, Request, check_request_id, operation_of
+from deltaq.tasks.staging import StagingArea, staged_request
+from deltaq.tasks.status import TableStatus
+
+if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.tasks.settings import Settings
+
+T = TypeVar("T")
+
+#: Seconds between two tries at Redis: the first pause and the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+
+
+class AsyncCore:
+    """The part of a client that does not depend on how its caller waits.
+
+    Args:
+        settings: The settings.
+        wire: Makes what waits and talks.
+    """
+
+    def __init__(self, settings: Settings, wire: Callable[[Settings], Wire]) -> None:
+        self.settings = settings
+        self.staging = StagingArea(settings.staging_root)
+        #: Reads the rows that answer a query.
+        self.take_rows = partial(take_rows, self.staging, kept=settings.read_ttl)
+        self._make_wire = wire
+        self.start()
+
+    def start(self) -> None:
+        """Take an identity and connections; a forked process does so again."""
+        self.client_id = uuid.uuid4().hex
+        self._wire = self._make_wire(self.settings)
+        self._closing = self._wire.flag()
+        self._listener = Listener(self._wire, self.client_id)
+        self._spool = self._new_spool() if self.settings.spool else None
+        # What listens keeps the listener alive, and the core as long as a future waits.
+        weakref.finalize(self, self._listener.stop)
+
+    def _new_spool(self) -> Spool:
+        wire = self._wire
+        return Spool(
+            submit=lambda staged, pending: wire.drive(self._bring_in(staged, pending)),
+            probe=lambda: wire.drive(wire.ping()),
+            listener=self._listener,
+            staging=self.staging,
+            limit=self.settings.spool_max_requests,
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closing.is_set()
+
+    @property
+    def waiting(self) -> int:
+        """How many futures wait."""
+        return len(self._listener)
+
+    async def close(self) -> None:
+        """End the threads and connections; waiting futures fail, their requests go on."""
+        if self.closed:
+            return
+        self._closing.set()
+        if self._spool is not None:
+            end = partial(self._spool.close, timeout=self.settings.redis_timeout)
+            await self._wire.work(end)
+        await self._listener.close()
+        await self._wire.close()
+
+    async def write(self, draft: FrameRequest, frame: Frame, room: Room) -> BaseFuture[Outcome]:
+        """Stage a frame and submit its request; both are durable when this returns.
+
+        While Redis is down and there is a spool, only the first is.
+
+        Raises:
+            InvalidFrame, SchemaMismatch, InvalidRequest: Of the frame and the draft.
+            RequestIdConflict: The id was used for a request with other content.
+            QueueFull: The table's lane takes no more now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+            StagingFull: The staging area's disk has no room; nothing is left behind.
+            StorageUnavailable: The staging area cannot be written.
+        """
+        return await self._submit(draft, partial(self._stage_frame, draft, frame), room)
+
+    async def order(self, draft: Request, room: Room) -> BaseFuture[Outcome]:
+        """Stage and submit a request without rows; it raises what :meth:`write` raises."""
+        return await self._submit(draft, partial(self._stage, draft), room)
+
+    async def _submit(
+        self, draft: Request, make: Callable[[], Staged], room: Room
+    ) -> BaseFuture[Outcome]:
+        self._check_open()
+        with self._wire.turn(draft, alone=room.waits) as turn:
+            if room.waits:
+                # Not while the rows are taken: a reader gives them only once.
+                has_room = partial(self._wire.work, self._require_room)
+                await room.wait(has_room, closing=self._closing)
+            staged = await self._wire.work(make, undo=self._withdraw)
+            request = staged.request
+            own = PendingRequest(self._future_of(request), keep=self.settings.outcome_ttl)
+            pending = self._listener.add(own)
+            try:
+                await self._enqueue(staged, pending, turn, room)
+            except BaseException as exc:
+                if pending is own:
+                    self._listener.discard(own.future)
+                if not isinstance(exc, Exception) and not turn.sent:  # the waiting was cancelled
+                    await self._wire.work(partial(self._withdraw, staged))
+                raise
+            return pending.future
+
+    def _stage_frame(self, draft: FrameRequest, frame: Frame) -> Staged:
+        rows = to_rows(frame)
+        check_columns(draft, rows.schema.names)
+        self._require_room()
+        return stage(self.staging, draft, rows)
+
+    def _stage(self, draft: Request) -> Staged:
+        self._require_room()
+        return stage(self.staging, draft, None)
+
+    def _require_room(self) -> None:
+        self.staging.require_room(self.settings.staging_min_free_bytes)
+
+    async def _enqueue(self, staged: Staged, pending: Pending, turn: Turn, room: Room) -> None:
+        request = staged.request
+        path = self.staging.request_path(request.table, request.request_id)
+        enter = partial(self._enter, staged, pending, turn)
+        try:
+            if self._spool is None:
+                await room.wait(partial(self._patiently, enter), closing=self._closing)
+            elif not self._spool.queue(staged, pending):
+                await self._enter_or_hold(self._spool, staged, pending, turn, room)
+        except QueueUnavailable as exc:
+            raise QueueUnavailable(
+                f"{exc.message}; the staged file {path} is kept, and the same call with "
+                f"request_id={request.request_id!r} submits it once, however often",
+                request_id=request.request_id,
+                table=request.table,
+                details={**exc.details, "staged_file": str(path)},
+            ) from exc
+        except (QueueFull, RequestError):
+            await self._wire.work(partial(self._withdraw, staged))
+            raise
+
+    async def _enter_or_hold(
+        self, spool: Spool, staged: Staged, pending: Pending, turn: Turn, room: Room
+    ) -> None:
+        self._listener.start()  # not awaited: Redis may be down
+        try:
+            enter = partial(self._enter, staged, pending, turn)
+            await room.wait(enter, closing=self._closing)
+        except QueueUnavailable as exc:
+            spool.hold(staged, pending, exc)
+
+    async def _bring_in(self, staged: Staged, pending: Pending) -> None:
+        with self._wire.turn(staged.request, alone=True) as turn:
+            await self._enter(staged, pending, turn)
+
+    async def _enter(self, staged: Staged, pending: Pending, turn: Turn) -> None:
+        try:
+            submitted = await self._wire.submit(turn, staged.request)
+        except RequestError:
+            await self._wire.work(partial(self._withdraw, staged))
+            raise
+        self._accepted(staged.request, pending, submitted)
+        if submitted.outcome is not None:
+            # The file was made again after a worker had removed the first one, or in vain.
+            await self._wire.work(partial(self._withdraw, staged))
+            self._listener.settle(submitted.outcome)
+
+    def _accepted(self, request: Request, pending: Pending, submitted: Submitted) -> None:
+        pending.queued()
+        pending.future.place = (request.lane, submitted.sequence)
+
+    async def dead_letters(self, table: str | None) -> list[DeadLetter]:
+        """List the dead letters of a table or all, oldest first."""
+        return await self._wire.work(partial(find_dead_letters, self.staging, table))
+
+    async def redrive(self, letters: Iterable[DeadLetter | str]) -> list[BaseFuture[Outcome]]:
+        """Submit dead letters anew, in order; what could not be submitted has its error.
+
+        Raises:
+            InvalidRequest: One cannot be found; nothing was submitted.
+        """
+        self._check_open()
+        find = partial(find_dead_letter, self.staging)
+        found = [
+            letter
+            if isinstance(letter, DeadLetter)
+            else await self._wire.work(partial(find, check_request_id(letter)))
+            for letter in letters
+        ]
+        return [await self._redrive_or_fail(letter) for letter in found]
+
+    async def _redrive_or_fail(self, letter: DeadLetter) -> BaseFuture[Outcome]:
+        try:
+            return await self._redrive(letter)
+        except DeltaqError as exc:
+            future = self._wire.future(
+                letter.request_id, letter.table, letter.operation or "request"
+            )
+            future.set_exception(exc)
+            return future
+
+    async def _redrive(self, letter: DeadLetter) -> BaseFuture[Outcome]:
+        """Submit a dead letter anew, under its own id.
+
+        Whatever happens in between, its file is staged or a dead letter: one that is staged
+        although Redis says that it failed is buried again by the sweeper, and one that Redis
+        does not know is found by ``deltaq recover``.
+        """
+        path = self.staging.request_path(letter.table, letter.request_id)
+        # What it was waiting for is over; its outcome shall be heard here.
+        request = msgspec.structs.replace(
+            await self._wire.work(partial(staged_request, letter.path)),
+            client_id=self.client_id,
+            expires_ms=None,
+        )
+        own = PendingRequest(self._future_of(request), keep=self.settings.outcome_ttl)
+        reason = await self._wire.work(partial(self.staging.exhume, letter.path, path))
+        try:
+            with self._wire.turn(request, alone=True) as turn:
+                submit = partial(self._wire.submit, turn, request, anew=True)
+                submitted = await self._patiently(submit)
+        except (QueueFull, RequestError):
+            await self._wire.work(partial(self.staging.bury, path, letter.path, reason))
+            raise
+        # Not earlier: its old outcome would be heard.
+        pending = self._listener.add(own)
+        self._accepted(request, pending, submitted)
+        if submitted.outcome is not None:  # committed or cancelled meanwhile, by somebody else
+            await self._wire.work(partial(self.staging.remove, path))
+            self._listener.settle(submitted.outcome)
+        return pending.future
+
+    async def status(self) -> list[TableStatus]:
+        """See what waits for each table."""
+        self._check_open()
+        return await self._patiently(self._wire.status)
+
+    def _withdraw(self, staged: Staged) -> None:
+        """Remove the file that was staged for a submission, unless another one needs it."""
+        if staged.created:
+            request = staged.request
+            self.staging.remove(self.staging.request_path(request.table, request.request_id))
+
+    def _future_of(self, request: Request) -> BaseFuture[Outcome]:
+        return self._wire.future(
+            request.request_id,
+            request.table,
+            operation_of(request),
+            partial(self._cancel, request),
+        )
+
+    async def _cancel(self, request: Request) -> bool:
+        outcome = unapplied(request, State.CANCELLED)
+        if self._spool is None or not self._spool.cancel(request):
+            state = await self._patiently(partial(self._wire.cancel, request, outcome))
+            if state is not State.CANCELLED:
+                return False
+        path = self.staging.request_path(request.table, request.request_id)
+        await self._wire.work(partial(self.staging.remove, path))
+        self._listener.settle(outcome)
+        return True
+
+    async def cancel(self, table: str, request_id: str) -> bool:
+        """Cancel a request of any client; see :meth:`Future.cancel`."""
+        self._check_open()
+        path = self.staging.request_path(table, request_id)
+        try:
+            request = await self._wire.work(partial(staged_request, path))
+        except StagedDataMissing:  # settled, or never staged
+            known = await self.outcome(table, request_id)
+            return known is not None and known.state is State.CANCELLED
+        return await self._cancel(request)
+
+    async def ask(self, query: Query, load: Load[T]) -> BaseFuture[T]:
+        """Send a query.
+
+        Args:
+            query: The query.
+            load: Makes the future's result from the answer, and cleans up once it is told.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+        """
+        self._check_open()
+        wire = self._wire
+        future: BaseFuture[T] = wire.future(query.request_id, query.table, query_name(query))
+        pending = PendingQuery(
+            future, load=load, ask=lambda: wire.drive(wire.ask(query)), helpers=wire.helpers
+        )
+        self._listener.add(pending)
+        try:
+            await self._patiently(partial(wire.ask, query))
+        except BaseException:
+            self._listener.discard(future)
+            raise
+        return future
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call something on a thread that may wait, which the listening one may not.
+
+        Raises:
+            RuntimeError: The client has been closed.
+        """
+        self._wire.helpers.submit(call)
+
+    async def answer(self, query: Query, load: Load[T], *, timeout: float | None) -> T:
+        """Send a query and wait for its answer.
+
+        Raises:
+            ResultTimeout: There was none within ``timeout`` seconds; it is not waited for.
+            QueueUnavailable: Redis did not answer.
+        """
+        future = await self.ask(query, load)
+        try:
+            return await self._wire.answer(future, timeout)
+        finally:
+            self._listener.discard(future)
+
+    async def outcome(self, table: str, request_id: str) -> Outcome | None:
+        """Look up what came of a request; None if Redis does not know it."""
+        self._check_open()
+        look = partial(self._wire.outcomes, [(table, request_id)])
+        (found,) = await self._patiently(look)
+        if not isinstance(found, State):
+            return found
+        path = self.staging.request_path(table, request_id)
+        try:
+            request = await self._wire.work(partial(staged_request, path))
+        except StagedDataMissing:  # settled this instant
+            (found,) = await self._patiently(look)
+            return found if isinstance(found, Outcome) else None
+        return Outcome(
+            request_id=request_id,
+            table=table,
+            operation=operation_of(request),
+            state=State.QUEUED,
+        )
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Try until ``Settings.redis_timeout`` is over; a call that hangs takes as long itself."""
+        deadline = time.monotonic() + self.settings.redis_timeout
+        await self._listener.subscribe(timeout=self.settings.redis_timeout)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await call()
+            except QueueUnavailable:
+                if time.monotonic() + pause > deadline:
+                    raise
+            await self._wire.pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _check_open(self) -> None:
+        self._wire.check()
+        if self.closed:
+            raise InvalidRequest("the client is closed")
