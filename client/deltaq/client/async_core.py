@@ -10,7 +10,7 @@ import uuid
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -358,6 +358,10 @@ class AsyncCore:
             return await self._wire.answer(future, timeout)
         finally:
             self._listener.discard(future)
+
+    def discard(self, future: BaseFuture[Any]) -> None:
+        """Stop waiting for the answer to a query."""
+        self._listener.discard(future)
 
     async def outcome(self, table: str, request_id: str) -> Outcome | None:
         """Look up what came of a request; None if Redis does not know it."""

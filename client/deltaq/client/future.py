@@ -81,6 +81,10 @@ class BaseFuture(Generic[T]):
         """Resolve it with an error."""
         raise NotImplementedError
 
+    def cancel(self) -> Any:
+        """Cancel the request if no worker has begun with it."""
+        raise NotImplementedError
+
     def cancelled(self) -> bool:
         """Tell whether the request was cancelled."""
         return self.done() and isinstance(self.exception(), RequestCancelled)
@@ -100,7 +104,8 @@ class BaseFuture(Generic[T]):
             return f"{result.state} in version {result.version} {after}"
         return f"{self.state or 'done'} {after}"
 
-    def _timed_out(self, timeout: float | None, *, query: bool) -> ResultTimeout:
+    def timed_out(self, timeout: float | None, *, query: bool) -> ResultTimeout:
+        """Make the error of a wait that is over."""
         what = f"{self.operation} {self.request_id} on table {self.table} within {timeout:g} s"
         if query:
             message = f"no answer to {what}: does a worker run that serves reads?"
@@ -158,7 +163,7 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         except TimeoutError:
             if self.done():
                 return super().result()  # it came, or what came is a timeout itself
-            raise self._timed_out(timeout, query=self._cancel is None) from None
+            raise self.timed_out(timeout, query=self._cancel is None) from None
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome and return its error, None if it has none.
@@ -172,7 +177,7 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         except TimeoutError:
             if self.done():
                 return super().exception()
-            raise self._timed_out(timeout, query=self._cancel is None) from None
+            raise self.timed_out(timeout, query=self._cancel is None) from None
 
     def set_result(self, result: T) -> None:
         """Resolve it; called by the client."""

@@ -104,7 +104,7 @@ class Spool:
             if not self._down:
                 logger.warning("submissions are held until Redis is back: %s", reason)
             self._down = True
-            self._hold(_Held(staged, pending, sent=not _never_left(reason)))
+            self._hold(_Held(staged, pending, sent=not never_left(reason)))
 
     def _hold(self, held: _Held) -> None:
         request_id = held.staged.request.request_id
@@ -231,7 +231,7 @@ class Spool:
             del self._lanes[held.lane]
 
 
-def _never_left(error: BaseException | None) -> bool:
+def never_left(error: BaseException | None) -> bool:
     """Tell whether an error says that there was no connection to send anything by."""
     while error is not None:
         if isinstance(error, ConnectionRefusedError | FileNotFoundError):

@@ -28,23 +28,30 @@ def connect(settings: Settings, *, retries: int = _RETRIES) -> redis.Redis:
 
     Each of the ``retries`` of a command may take ``Settings.redis_timeout`` again.
     """
-    url = settings.redis_url.get_secret_value()
-    # Connections by Unix socket refuse the option.
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     pool = redis.BlockingConnectionPool.from_url(
-        url,
-        decode_responses=True,
-        # What is no UTF-8 is no request, and must not keep those behind it from being read.
-        encoding_errors="replace",
+        settings.redis_url.get_secret_value(),
         max_connections=_MAX_CONNECTIONS,
-        timeout=settings.redis_timeout,
-        socket_timeout=settings.redis_timeout,
-        socket_connect_timeout=settings.redis_timeout,
-        health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), retries),
-        **keepalive,
+        **connection_options(settings),
     )
     return redis.Redis(connection_pool=pool)
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Name the options of every pool of connections to the queue's Redis."""
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        # What is no UTF-8 is no request, and must not keep those behind it from being read.
+        "encoding_errors": "replace",
+        "timeout": settings.redis_timeout,
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+        "health_check_interval": 30,
+    }
+    # Connections by Unix socket refuse the option.
+    if not settings.redis_url.get_secret_value().startswith("unix:"):
+        options["socket_keepalive"] = True
+    return options
 
 
 @contextmanager
@@ -95,13 +102,18 @@ class Scripts:
 
     def _text(self, name: str) -> str:
         if self._flags is None:
-            # Before Redis 7 a script has no flags, and a '#!' line does not compile.
             version = self._client.info("server")["redis_version"]
-            self._flags = int(str(version).split(".")[0]) >= 7
-        text = _source(name)
-        return text if self._flags else text.partition("\n")[2]
+            self._flags = takes_flags(str(version))
+        return script_text(name, flags=self._flags)
+
+
+def takes_flags(version: str) -> bool:
+    """Tell whether a Redis knows flags; before version 7 a script with them does not compile."""
+    return int(version.split(".")[0]) >= 7
 
 
 @cache
-def _source(name: str) -> str:
-    return (resources.files("deltaq.tasks") / "lua" / f"{name}.lua").read_text()
+def script_text(name: str, *, flags: bool) -> str:
+    """Read ``lua/<name>.lua``, with its first line of flags or without."""
+    text = (resources.files("deltaq.tasks") / "lua" / f"{name}.lua").read_text()
+    return text if flags else text.partition("\n")[2]
