@@ -74,6 +74,22 @@ def ring(app: Celery, table: str, lane: Lane) -> None:
         )
 
 
+def ask(app: Celery, query: str) -> None:
+    """Send a query, as ``encode_query`` writes it.
+
+    Raises:
+        QueueUnavailable: The broker did not take it.
+    """
+    with broker_errors():
+        app.send_task(
+            keys.READ_TASK,
+            args=[query],
+            queue=keys.READ_QUEUE,
+            ignore_result=True,
+            retry=False,
+        )
+
+
 def count_rung(app: Celery, lane: Lane) -> int:
     """Count the wake-ups of a lane, of all tables, that no worker has taken yet.
 

@@ -12,6 +12,7 @@ The keys of one table share the hash tag ``{table}``::
     dq:{t}:req:<id>      hash; state, sequence, lane, digest, outcome; expires once settled
     dq:run               string; run id of the server for which all staged files were looked at
     dq:tables            set of the tables that have, or lately had, requests waiting
+    dq:{t}:commits       pub/sub channel that names each version committed, for who follows a table
     dq:client:<id>       pub/sub channel on which a client hears outcomes
     dq:sweep             string with a TTL; whoever sets it sweeps this time
 """
@@ -70,6 +71,11 @@ def lease(table: str) -> str:
 def request(table: str, request_id: str) -> str:
     """Name the hash of what is known of one request."""
     return f"dq:{{{table}}}:req:{request_id}"
+
+
+def commits_channel(table: str) -> str:
+    """Name the channel on which a table's new versions are told."""
+    return f"dq:{{{table}}}:commits"
 
 
 def client_channel(client_id: str) -> str:
