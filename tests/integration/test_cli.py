@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deltaq.tasks.errors import SchemaMismatch
+from deltaq.tasks.request import operation_of
 from deltaq.tasks.settings import Settings
 from tests.integration.test_client import next_query
 from tests.support.player import Player
@@ -37,18 +38,22 @@ class Shell:
             "COLUMNS": "200",
         }
 
-    def run(
-        self, *arguments: str, worker: Callable[[], object] | None = None, stdin: bytes = b""
-    ) -> tuple[int, bytes, str]:
-        """Return exit code, stdout and stderr."""
-        with subprocess.Popen(
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``deltaq`` with pipes."""
+        return subprocess.Popen(
             [sys.executable, "-m", "deltaq.client.cli", *arguments],
             cwd=self.folder,
             env=self.env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-        ) as process:
+        )
+
+    def run(
+        self, *arguments: str, worker: Callable[[], object] | None = None, stdin: bytes = b""
+    ) -> tuple[int, bytes, str]:
+        """Return exit code, stdout and stderr."""
+        with self.start(*arguments) as process:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(stdin)
@@ -118,7 +123,7 @@ def test_tables_and_history_are_listed(shell: Shell, player: Player) -> None:
     history = shell.run(
         "history", "prices", worker=lambda: player.answer(next_query(player), rows=rows)
     )
-    assert history[:2] == (0, b'"version","operation"\n1,"WRITE"\n')
+    assert history[:2] == (0, b'"version","operation","other"\n1,"WRITE",1\n')
 
 
 def test_an_error_is_one_line_and_an_exit_code(shell: Shell, player: Player) -> None:
@@ -141,7 +146,142 @@ def test_an_error_is_one_line_and_an_exit_code(shell: Shell, player: Player) -> 
     assert "Traceback" in shell.run("--debug", "tables")[2]
 
 
-def test_every_verb_explains_itself_with_an_example(shell: Shell) -> None:
-    assert b"Exit codes: 0 done" in shell.run("--help")[1]
-    for verb in ("append", "read", "history", "tables"):
-        assert f"Example: deltaq {verb}".encode() in shell.run(verb, "--help")[1]
+def test_each_way_to_write_asks_for_what_its_options_say(shell: Shell, player: Player) -> None:
+    (shell.folder / "a.csv").write_text("symbol,price\nA,1.5\nB,\n")
+    merge = ["--key", "symbol", "--no-update", "--delete-when", "price = 0", "--engine", "native"]
+    cases: list[tuple[str, list[str], dict[str, object]]] = [
+        ("overwrite", ["a.csv", "--where", "price > 0"], {"where": "price > 0"}),
+        ("merge", ["a.csv", *merge], {"keys": ("symbol",), "update": (), "engine": "native"}),
+        ("merge", ["a.csv", "-k", "symbol", "--update", "price"], {"update": ("price",)}),
+        ("merge", ["a.csv", "-k", "symbol", "--no-insert"], {"insert": False, "update": None}),
+        ("delete", ["--where", "price > 1", "--request-id", "d-1"], {"request_id": "d-1"}),
+    ]
+    for verb, arguments, wanted in cases:
+        code, out, err = shell.run(verb, "prices", *arguments, "--no-wait")
+        (request,) = player.waiting("prices")
+        assert (code, out.decode(), err) == (0, f"{request.request_id}\n", "")
+        assert operation_of(request) == verb
+        assert {name: getattr(request, name) for name in wanted} == wanted
+        player.commit_all("prices")
+
+
+def test_an_outcome_can_be_asked_for_later(shell: Shell, player: Player) -> None:
+    (shell.folder / "a.csv").write_text("symbol\nA\n")
+    shell.run("append", "prices", "a.csv", "--request-id", "good", "--no-wait")
+    code, out, _ = shell.run("outcome", "prices", "good")
+    assert (code, out) == (4, b"prices: append queued\n")
+    assert json.loads(shell.run("outcome", "prices", "good", "--json")[1])["state"] == "queued"
+
+    waited = shell.run(
+        "outcome", "prices", "good", "--timeout", "20", worker=lambda: commit(player)
+    )
+    assert waited[0] == 0
+    assert b"prices: version 7" in waited[1]
+
+    shell.run("append", "prices", "a.csv", "--request-id", "bad", "--no-wait")
+    commit(player, SchemaMismatch("no column symbol"))
+    assert shell.run("outcome", "prices", "bad") == (1, b"", "deltaq: no column symbol\n")
+    code, out, _ = shell.run("outcome", "prices", "bad", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (1, "schema_mismatch")
+    code, _, err = shell.run("outcome", "prices", "never")
+    assert (code, "never submitted" in err) == (1, True)
+
+
+def test_a_queued_request_is_cancelled_and_a_settled_one_is_not(
+    shell: Shell, player: Player
+) -> None:
+    (shell.folder / "a.csv").write_text("symbol\nA\n")
+    for name in ("first", "second"):
+        shell.run("append", "prices", "a.csv", "--request-id", name, "--no-wait")
+
+    code, out, _ = shell.run("cancel", "prices", "first")
+    assert (code, b"first cancelled" in out) == (0, True)
+    assert [request.request_id for request in player.waiting("prices")] == ["second"]
+    player.commit_all("prices")
+    assert shell.run("cancel", "prices", "second")[0] == 1
+    assert json.loads(shell.run("cancel", "prices", "second", "--json")[1]) == {"cancelled": False}
+
+
+def test_who_stops_waiting_is_told_how_to_ask_again(shell: Shell) -> None:
+    (shell.folder / "a.csv").write_text("symbol\nA\n")
+
+    code, _, err = shell.run("append", "prices", "a.csv", "--request-id", "a", "--timeout", "0.2")
+
+    assert code == 4
+    assert "it goes on, ask with: deltaq outcome prices a" in err
+
+
+def test_with_json_an_error_is_json_too(shell: Shell, player: Player) -> None:
+    (shell.folder / "a.csv").write_text("symbol\nA\n")
+    mismatch = SchemaMismatch("no column symbol")
+
+    code, out, err = shell.run(
+        "append", "prices", "a.csv", "--json", worker=lambda: commit(player, mismatch)
+    )
+
+    assert (code, out) == (1, b"")
+    told = json.loads(err)
+    assert (told["code"], told["retryable"], told["table"]) == ("schema_mismatch", False, "prices")
+
+
+def test_nested_values_and_bytes_are_written_in_every_format(shell: Shell, player: Player) -> None:
+    rows = pa.table({"list": [[1, 2], None], "bytes": [b"\xff", None]})
+
+    def answer() -> None:
+        player.answer(next_query(player), rows=rows)
+
+    assert shell.run("read", "prices", worker=answer)[1] == b'"list","bytes"\n"[1, 2]","/w=="\n,\n'
+    lines = shell.run("read", "prices", "--json", worker=answer)[1].splitlines()
+    assert json.loads(lines[0]) == {"list": [1, 2], "bytes": "/w=="}
+    assert b"[1, 2]" in shell.run("read", "prices", "--format", "table", worker=answer)[1]
+
+
+def test_a_mistake_in_the_command_is_told_with_what_may_be_meant(shell: Shell) -> None:
+    for arguments, meant in [
+        (["raed", "prices"], "Did you mean 'read'"),
+        (["read", "prices", "--limt", "1"], "--limit"),
+        (["config", "--lkae", "x"], "--lake"),
+    ]:
+        code, out, err = shell.run(*arguments)
+        assert (code, out, meant in err, "Traceback" in err) == (2, b"", True, False)
+    shell.env["DELTAQ_REDIS_ULR"] = "redis://nowhere"
+    code, _, err = shell.run("tables")
+    assert (code, "did you mean 'DELTAQ_REDIS_URL'?" in err) == (2, True)
+
+
+def test_a_reader_of_a_pipe_that_has_enough_is_no_error(shell: Shell, player: Player) -> None:
+    rows = pa.table({"n": list(range(200_000))})
+    with shell.start("read", "prices") as reading:
+        player.answer(next_query(player), rows=rows)
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        assert reading.stdout.readline() == b'"n"\n'
+        reading.stdout.close()
+        assert reading.stderr.read() == b""
+        reading.wait(20)
+
+
+def test_config_tells_where_each_setting_comes_from_and_no_secret(shell: Shell) -> None:
+    (shell.folder / "deltaq.toml").write_text('# mine\nengine = "native"\n')
+    shell.env["DELTAQ_BROKER_URL"] = "redis://user:hidden@localhost/1"
+
+    code, out, err = shell.run("config", "--lake", "elsewhere")
+
+    assert (code, err) == (0, "")
+    lines = {line.split()[0]: line.split()[1:] for line in out.decode().splitlines()[3:-1]}
+    assert lines["lake"] == [str(shell.folder / "elsewhere"), "argument"]
+    assert lines["engine"] == ["native", "deltaq.toml:2"]
+    assert lines["broker_url"] == ["redis://user:***@localhost/1", "DELTAQ_BROKER_URL"]
+    assert lines["lease_ttl"] == ["5.0", "default"]
+    told = {s["name"]: s for s in json.loads(shell.run("config", "--json")[1])}
+    assert told["lake"]["source"] == "DELTAQ_LAKE"
+    assert "hidden" not in json.dumps(told)
+
+
+def test_a_shell_completes_verbs_and_tables(shell: Shell, settings: Settings) -> None:
+    for table in ("prices", "quotes"):
+        (settings.lake / table / "_delta_log").mkdir(parents=True)
+    shell.env["_DELTAQ_COMPLETE"] = "complete_bash"
+    for words, wanted in [("deltaq des", "describe"), ("deltaq read pr", "prices")]:
+        shell.env.update(COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
+        assert shell.run()[1].decode().split() == [wanted]

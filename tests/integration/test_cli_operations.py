@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from deltaq.client import Client, SchemaMismatch
+from deltaq.client.look import Watcher
 from deltaq.tasks.settings import Settings
 from deltaq.worker.outcomes import bury
 from tests.integration.test_cli import Shell
@@ -65,6 +67,31 @@ def test_status_is_a_line_for_each_table(shell: Shell, client: Client, player: P
     assert line.endswith(" s: disk full")
     assert told[0]["lanes"]["bulk"]["requests"] == 1
     assert told[0]["retrying"]["error"] == "disk full"
+
+
+def test_status_is_watched_until_ctrl_c(shell: Shell, client: Client, player: Player) -> None:
+    client.append("prices", pa.table({"n": [1]}))
+    with shell.start("status", "--watch", "--interval", "0.1") as watching:
+        lines = iter(watching.stdout or ())
+        assert b" prices: 1 live; " in next(lines)
+        player.commit_all("prices")
+        wait_until(lambda: b" prices: none wait; " in next(lines))
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 0
+
+
+def test_status_counts_what_was_settled_since_the_last_look(
+    client: Client, player: Player, settings: Settings
+) -> None:
+    with Watcher(settings) as watcher:
+        client.append("prices", pa.table({"n": [1]}))
+        assert watcher.look().rates == {}
+        player.commit_all("prices")
+        look = watcher.look()
+        assert [(t.table, t.lanes) for t in look.tables] == [("prices", {})]
+        assert look.rates["prices"] > 0
+        watcher.look()
+        assert watcher.look().tables == []
 
 
 def test_dead_letters_are_listed_and_shown(shell: Shell, order: str) -> None:
@@ -131,8 +158,3 @@ def test_redrive_fails_when_a_request_fails_again(shell: Shell, order: str, play
         player.commit_all("prices", error=SchemaMismatch("no column n"))
 
     assert shell.run("redrive", order, worker=refuse) == (1, b"", "prices order-1: no column n\n")
-
-
-def test_every_verb_explains_itself_with_an_example(shell: Shell) -> None:
-    for verb in ("status", "redrive", "dead-letters list", "dead-letters show"):
-        assert f"Example: deltaq {verb}".encode() in shell.run(*verb.split(), "--help")[1]

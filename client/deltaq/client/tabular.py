@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+from pyarrow import csv, parquet
+from pyarrow import json as json_lines
 
 from deltaq.tasks.errors import InvalidFrame, InvalidRequest
 
 #: Rows of a table to look at; more do not help on a terminal.
 _SHOWN_ROWS = 50
+#: Characters of a value in it.
+_SHOWN_CHARACTERS = 60
+_STDIN = Path("-")
 
 
 class Format(StrEnum):
@@ -32,6 +39,8 @@ _BY_SUFFIX = {
     ".jsonl": Format.JSONL,
     ".ndjson": Format.JSONL,
 }
+#: Arrow undoes these by itself when it reads text from a file with such an ending.
+_COMPRESSED = (".gz", ".bz2", ".zst")
 
 
 def format_of(path: Path, given: Format | None) -> Format:
@@ -40,70 +49,151 @@ def format_of(path: Path, given: Format | None) -> Format:
     Raises:
         InvalidRequest: The name does not tell.
     """
-    found = given or _BY_SUFFIX.get(path.suffix.lower())
+    name = path.with_suffix("") if path.suffix.lower() in _COMPRESSED else path
+    found = given or _BY_SUFFIX.get(name.suffix.lower())
     if found is None:
-        raise InvalidRequest(f"{path}: no known ending ({', '.join(_BY_SUFFIX)}): give --format")
+        why = "standard input has no name" if path == _STDIN else f"{path} has none of the endings"
+        raise InvalidRequest(
+            f"{why}{'' if path == _STDIN else ' ' + ', '.join(_BY_SUFFIX)}: say what it is with "
+            "--format csv, parquet or jsonl"
+        )
     return found
 
 
-def read_rows(path: Path, kind: Format) -> pa.Table:
-    """Read the rows of a file; ``-`` is standard input.
+@contextlib.contextmanager
+def open_rows(path: Path, given: Format | None) -> Iterator[pa.Table | pa.RecordBatchReader]:
+    """Open the rows of a file; ``-`` is standard input. Parquet is read batch by batch.
 
     Raises:
         InvalidFrame: The file cannot be read or is not of that format.
+        InvalidRequest: The name does not tell the format.
     """
-    source: Any = pa.py_buffer(sys.stdin.buffer.read()) if str(path) == "-" else str(path)
+    kind = format_of(path, given)
+    if kind is Format.TABLE:
+        raise InvalidRequest("--format table is for looking at rows: they cannot be read from it")
+    with _read_errors(path, kind):
+        source = _source(path)
+        if kind is Format.CSV:
+            rows = csv.read_csv(source)
+        elif kind is Format.JSONL:
+            rows = json_lines.read_json(source)
+        else:
+            file = parquet.ParquetFile(source)
+    if kind is not Format.PARQUET:
+        yield rows
+        return
+    with file:
+        yield pa.RecordBatchReader.from_batches(file.schema_arrow, _batches(file, path))
+
+
+def _source(path: Path) -> Any:
+    if path == _STDIN:
+        return pa.BufferReader(sys.stdin.buffer.read())
+    # What a shell writes <(...) for is no file: it can be read only once, from its beginning.
+    return str(path) if path.is_file() else pa.BufferReader(path.read_bytes())
+
+
+def _batches(file: parquet.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+    with _read_errors(path, Format.PARQUET):
+        yield from file.iter_batches()
+
+
+@contextlib.contextmanager
+def _read_errors(path: Path, kind: Format) -> Iterator[None]:
     try:
-        return _reader(kind)(source)
+        yield
     except (pa.ArrowException, OSError) as exc:
-        raise InvalidFrame(f"{path}: cannot be read as {kind}: {exc}") from exc
-
-
-def _reader(kind: Format) -> Callable[[Any], pa.Table]:
-    if kind is Format.PARQUET:
-        from pyarrow import parquet
-
-        return lambda source: parquet.read_table(_opened(source))
-    if kind is Format.CSV:
-        from pyarrow import csv
-
-        return lambda source: csv.read_csv(_opened(source))
-    if kind is Format.JSONL:
-        from pyarrow import json as json_lines
-
-        return lambda source: json_lines.read_json(_opened(source))
-    raise InvalidRequest(f"--format {kind}: rows cannot be read from it")
-
-
-def _opened(source: Any) -> Any:
-    return pa.BufferReader(source) if isinstance(source, pa.Buffer) else source
+        what = "standard input" if path == _STDIN else path
+        why = (isinstance(exc, OSError) and exc.strerror) or exc
+        raise InvalidFrame(f"{what} cannot be read as {kind}: {why}") from exc
 
 
 def write_rows(rows: pa.Table, kind: Format, file: BinaryIO) -> None:
     """Write rows in a format; a table to look at shows the first of them only."""
     if kind is Format.PARQUET:
-        from pyarrow import parquet
-
         parquet.write_table(rows, file)
     elif kind is Format.CSV:
-        from pyarrow import csv
-
-        csv.write_csv(rows, file)
+        csv.write_csv(_flat(rows), file)
     elif kind is Format.JSONL:
         for batch in rows.to_batches():
             for row in batch.to_pylist():
-                file.write(json.dumps(row, default=str, ensure_ascii=False).encode() + b"\n")
+                file.write(as_json(row).encode() + b"\n")
     else:
         _show(rows)
 
 
+def as_json(value: Any) -> str:
+    """Write a value as JSON; what JSON has no form for as text: times ISO 8601, bytes Base64."""
+    return json.dumps(value, default=_as_text, ensure_ascii=False)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value.isoformat() if hasattr(value, "isoformat") else value)
+
+
+def _flat(rows: pa.Table) -> pa.Table:
+    """Write as text what CSV has no form for: lists and structs as JSON, bytes as Base64."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_nested(field.type) or _is_binary(field.type):
+            told = [_text(value) for value in rows.column(place).to_pylist()]
+            rows = rows.set_column(place, field.name, pa.array(told, pa.string()))
+    return rows
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _text(value: Any) -> str | None:
+    match value:
+        case None:
+            return None
+        case list() | dict():
+            return as_json(value)
+        case bytes():
+            return _as_text(value)
+    return str(value)
+
+
 def _show(rows: pa.Table) -> None:
+    shown = rows.slice(0, _SHOWN_ROWS).to_pylist()
+    numeric = [_is_number(field.type) for field in rows.schema]
+    show_table(rows.schema.names, ([_cell(v) for v in row.values()] for row in shown), numeric)
+    if rows.num_rows > _SHOWN_ROWS:
+        sys.stderr.write(f"the first {_SHOWN_ROWS} of {rows.num_rows:,} rows; --output has all\n")
+
+
+def show_table(
+    columns: list[str], rows: Iterator[list[str]], right: list[bool] | None = None
+) -> None:
+    """Print a table on standard output, as wide as the terminal.
+
+    Args:
+        columns: Their names.
+        rows: The cells.
+        right: For each column whether it is aligned to the right.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*rows.schema.names)
-    for row in rows.slice(0, _SHOWN_ROWS).to_pylist():
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, is_right in zip(columns, right or [False] * len(columns), strict=True):
+        table.add_column(Text(column), justify="right" if is_right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     Console().print(table)
-    if rows.num_rows > _SHOWN_ROWS:
-        Console(stderr=True).print(f"the first {_SHOWN_ROWS} of {rows.num_rows:,} rows")
+
+
+def _cell(value: Any) -> str:
+    text = _text(value) or ""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.suggest import did_you_mean
 
 #: In the working directory; another file is named by DELTAQ_CONFIG.
 CONFIG_FILE = "deltaq.toml"
@@ -148,8 +149,17 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources, highest priority first."""
-        config = Path(os.environ.get(_CONFIG_VARIABLE, CONFIG_FILE))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+
+def config_file() -> Path:
+    """Locate the file that is read, whether it is there or not."""
+    return Path(os.environ.get(_CONFIG_VARIABLE, CONFIG_FILE))
+
+
+def variable_of(name: str) -> str:
+    """Name the environment variable of a setting."""
+    return _PREFIX + name.upper()
 
 
 def load_settings(**arguments: Any) -> Settings:
@@ -175,18 +185,19 @@ def load_settings(**arguments: Any) -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    known = {_PREFIX + name.upper() for name in Settings.model_fields} | {_CONFIG_VARIABLE}
+    known = {variable_of(name) for name in Settings.model_fields} | {_CONFIG_VARIABLE}
     unknown = sorted(v for v in os.environ if v.startswith(_PREFIX) and v.upper() not in known)
     if unknown:
+        told = ", ".join(f"{v}{did_you_mean(v, known)}" for v in unknown)
         raise ConfigurationError(
-            f"unknown setting in the environment: {', '.join(unknown)}",
+            f"unknown setting in the environment: {told}",
             details={"settings": unknown},
         )
 
 
 def _problem(error: Any, arguments: dict[str, Any]) -> str:
     name = str(error["loc"][0])
-    variable = _PREFIX + name.upper()
+    variable = variable_of(name)
     if error["type"] == "missing":
         return f"{name} is not set: give it as an argument, as {variable} or in {CONFIG_FILE}"
     if name in arguments:
@@ -194,7 +205,7 @@ def _problem(error: Any, arguments: dict[str, Any]) -> str:
     elif variable in {v.upper() for v in os.environ}:
         place = variable
     else:
-        place = os.environ.get(_CONFIG_VARIABLE, CONFIG_FILE)
+        place = str(config_file())
     if error["type"] == "extra_forbidden":
-        return f"unknown setting {name} ({place})"
+        return f"unknown setting {name} ({place}){did_you_mean(name, Settings.model_fields)}"
     return f"{name} ({place}): {error['msg']}"

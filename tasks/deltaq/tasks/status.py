@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,15 @@ class TableStatus:
         lanes: Those in which requests wait.
         holder: The worker that has its lease, None if nobody has.
         retrying: Set when its requests fail for reasons that may pass.
+        settled: Requests that left its lanes since Redis began to count; their rate tells how
+            fast it goes on.
     """
 
     table: str
     lanes: dict[Lane, LaneStatus]
     holder: str | None
     retrying: Retrying | None
+    settled: int = 0
 
 
 class _Head(msgspec.Struct):
@@ -85,20 +88,30 @@ class _Retry(msgspec.Struct):
     next_ms: int
 
 
-def read_status(client: redis.Redis) -> list[TableStatus]:
+def read_status(client: redis.Redis, *, also: Iterable[str] = ()) -> list[TableStatus]:
     """List the tables for which requests wait, by name.
+
+    Args:
+        client: Connections to the queue's Redis.
+        also: Names of tables to list in any case.
 
     Raises:
         QueueUnavailable: Redis did not answer.
     """
     with queue_errors():
         members: Any = client.smembers(keys.TABLES)
-        names = sorted(members)
+        wanted = set(also)
+        names = sorted(wanted | members)
         chunks = (
             names[start : start + _TABLES_AT_ONCE]
             for start in range(0, len(names), _TABLES_AT_ONCE)
         )
-        return [status for chunk in chunks for status in _read(client, chunk)]
+        return [
+            status
+            for chunk in chunks
+            for status in _read(client, chunk)
+            if status.lanes or status.table in wanted
+        ]
 
 
 def _read(client: redis.Redis, tables: Sequence[str]) -> list[TableStatus]:
@@ -106,21 +119,21 @@ def _read(client: redis.Redis, tables: Sequence[str]) -> list[TableStatus]:
     pipeline.time()
     for table in tables:
         pipeline.hget(keys.lease(table), "holder")
-        pipeline.hmget(keys.seq(table), "retry", *(f"bytes:{lane}" for lane in LANES))
+        pipeline.hmget(keys.seq(table), "retry", *(f"bytes:{lane}" for lane in LANES), *LANES)
         for lane in LANES:
             pipeline.xlen(keys.inbox(table, lane))
             pipeline.xrange(keys.inbox(table, lane), count=1)
     (seconds, microseconds), *answers = pipeline.execute()
     now_ms = seconds * 1000 + microseconds // 1000
-    found = (
+    return [
         _status(table, answers[place * _COMMANDS : (place + 1) * _COMMANDS], now_ms)
         for place, table in enumerate(tables)
-    )
-    return [status for status in found if status.lanes]
+    ]
 
 
 def _status(table: str, answers: Sequence[Any], now_ms: int) -> TableStatus:
-    holder, (retry, *sizes), *inboxes = answers
+    holder, (retry, *numbers), *inboxes = answers
+    sizes, sequences = numbers[: len(LANES)], numbers[len(LANES) :]
     lanes = {
         lane: LaneStatus(
             requests=waiting, size_bytes=int(size or 0), oldest_seconds=_age(head[0][1]["r"])
@@ -133,6 +146,7 @@ def _status(table: str, answers: Sequence[Any], now_ms: int) -> TableStatus:
         lanes=lanes,
         holder=holder,
         retrying=_retrying(retry, now_ms) if retry else None,
+        settled=sum(int(last or 0) for last in sequences) - sum(inboxes[::2]),
     )
 
 

@@ -2,55 +2,72 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
-from deltaq.tasks.errors import DeltaqError
-from deltaq.tasks.settings import Settings, load_settings
+from deltaq.tasks.errors import ConfigurationError, DeltaqError
+from deltaq.tasks.settings import load_settings
+from deltaq.tasks.verbs import QUEUE, SYSTEM, Code, Json, Lake, RedisUrl, Verbs
+from deltaq.worker.cli_doctor import doctor
 from deltaq.worker.cli_recover import recover
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
-#: Exit code for a mistake in the command or the settings.
-USAGE = 2
+logger = logging.getLogger(__name__)
 
-Lake = Annotated[
-    Path | None, typer.Option(help="Folder of the tables. [env: DELTAQ_LAKE]", show_default=False)
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Spark = Annotated[
+    Literal["on", "off"] | None,
+    typer.Option(help="Off: no Spark and no Java needed.", show_default=False),
 ]
-LogLevel = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
 
 
-@app.command()
+@app.command(rich_help_panel=SYSTEM)
 def worker(
     lake: Lake = None,
-    redis_url: Annotated[
-        str | None,
-        typer.Option(help="Redis of the queue; with a password, use DELTAQ_REDIS_URL instead."),
-    ] = None,
+    redis_url: RedisUrl = None,
     queues: Annotated[
-        str | None, typer.Option(help="What to serve: commits,bulk,reads,maintenance.")
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What to serve: commits,bulk,reads,maintenance; by default all.",
+            show_default=False,
+        ),
     ] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Tasks at once.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Tasks at once; 4 by default.", show_default=False)
+    ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="auto, native or spark: what performs requests.")
+        Literal["auto", "native", "spark"] | None,
+        typer.Option(help="What performs requests.", show_default=False),
     ] = None,
-    spark: Annotated[str | None, typer.Option(help="on, or off to run without Java.")] = None,
-    spark_master: Annotated[str | None, typer.Option(help="Spark master.")] = None,
-    name: Annotated[str | None, typer.Option(help="Node name in Celery and Flower.")] = None,
-    log_level: LogLevel = "INFO",
+    spark: Spark = None,
+    spark_master: Annotated[
+        str | None, typer.Option(metavar="URL", help="Spark master.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Node name in Celery and Flower.", show_default=False),
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = "INFO",
 ) -> None:
     """Run a worker until it gets SIGTERM or Ctrl-C.
 
     Example: deltaq worker --lake /data/lake --queues commits,reads
     """
     _log(log_level)
-    settings = _settings(
+    settings = load_settings(
         lake=lake,
         redis_url=redis_url,
         queues=queues,
@@ -62,21 +79,31 @@ def worker(
     from deltaq.worker.app import Worker  # Celery and Spark are slow to import
     from deltaq.worker.java import find_java
 
+    if settings.spark == "on":
+        find_java()
     try:
-        if settings.spark == "on":
-            find_java()
         code = Worker(settings, name=name).run()
-    except DeltaqError as exc:
-        _exit(exc)
+    except DeltaqError:
+        raise
+    except Exception as exc:
+        logger.exception("unforeseen")  # for the log, whoever started it
+        raise typer.Exit(Code.FAILED) from exc
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(rich_help_panel=SYSTEM)
 def dev(
-    lake: Annotated[Path, typer.Option(help="Folder of the tables; made if need be.")],
+    lake: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the tables; made if need be.")
+    ],
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    spark: Spark = None,
+    as_json: Json = False,
 ) -> None:
-    """Run a private Redis and a worker on a folder, for development. Ctrl-C ends all of it.
+    """Run a private Redis and a worker on a folder, for development.
+
+    The lines it prints, typed into another terminal, let programs there use it. Ctrl-C ends all
+    of it.
 
     Example: deltaq dev --lake ./lake
     """
@@ -85,26 +112,31 @@ def dev(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    try:
-        with embedded(lake, workers=workers, output=sys.stderr.buffer) as system:
+    chosen = {} if spark is None else {"spark": spark}
+    with embedded(lake, workers=workers, output=sys.stderr.buffer, **chosen) as system:
+        if as_json:
+            typer.echo(json.dumps(system.env))
+        else:
             for variable, value in system.env.items():
-                typer.echo(f"export {variable}={value}")
+                typer.echo(f"export {variable}={shlex.quote(value)}")
             typer.echo("# with these, in another terminal: deltaq tables", err=True)
-            sys.stdout.flush()
-            while not ended.wait(1.0):
-                if not system.worker_pids:
-                    typer.echo("all workers have ended; see above", err=True)
-                    raise typer.Exit(1)
-            typer.echo("stopping: running commits are finished first", err=True)
-    except DeltaqError as exc:
-        _exit(exc)
+        sys.stdout.flush()
+        while not ended.wait(1.0):
+            if not system.worker_pids:
+                typer.echo("all workers have ended; see above", err=True)
+                raise typer.Exit(Code.FAILED)
+        typer.echo("stopping: running commits are finished first", err=True)
 
 
-@app.command()
+@app.command(rich_help_panel=SYSTEM)
 def demo(
     lake: Annotated[
         Path | None,
-        typer.Option(help="Folder for the tables, new or empty; it is kept. Default: temporary."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the tables, new or empty; it is kept. By default a temporary one.",
+            show_default=False,
+        ),
     ] = None,
     rows: Annotated[int, typer.Option(min=1000, help="Rows to generate.")] = 1_000_000,
     writers: Annotated[int, typer.Option(min=1, help="Processes that append.")] = 10,
@@ -119,32 +151,16 @@ def demo(
 
         code = run(lake=lake, rows=rows, writers=writers, workers=workers)
     except ModuleNotFoundError as exc:
-        typer.echo(f"deltaq: {exc}; install it with: pip install 'deltaq[worker,demo]'", err=True)
-        raise typer.Exit(USAGE) from exc
-    except DeltaqError as exc:
-        _exit(exc)
+        raise ConfigurationError(f"{exc}: pip install 'deltaq[worker,demo]'") from exc
     raise typer.Exit(code)
 
 
-app.command()(recover)
+app.command(rich_help_panel=QUEUE)(recover)
+app.command(rich_help_panel=QUEUE)(doctor)
 
 
-def _settings(**arguments: Any) -> Settings:
-    try:
-        return load_settings(**arguments)
-    except DeltaqError as exc:
-        _exit(exc)
-
-
-def _exit(exc: DeltaqError) -> NoReturn:
-    typer.echo(f"deltaq: {exc}", err=True)
-    raise typer.Exit(USAGE)
-
-
-def _log(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+def _log(level: LogLevel) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     # Every wake-up is a Celery task; each would be two lines.
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)

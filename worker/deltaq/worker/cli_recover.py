@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deltaq.tasks.settings import load_settings
+from deltaq.tasks.verbs import Json, Lake, RedisUrl, Timeout, complete_table
 
 
 def recover(
     tables: Annotated[
-        list[str] | None, typer.Argument(help="Names of tables; all by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[TABLE]...",
+            help="Names of tables; all by default.",
+            autocompletion=complete_table,
+        ),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it; without this, only show.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines with tabs.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print lines of JSON.")] = False,
-    lake: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the tables. [env: DELTAQ_LAKE]", show_default=False),
-    ] = None,
-    redis_url: Annotated[
-        str | None,
-        typer.Option(help="Redis of the queue; with a password, use DELTAQ_REDIS_URL instead."),
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a table in use.")] = 60.0,
+    as_json: Json = False,
+    lake: Lake = None,
+    redis_url: RedisUrl = None,
+    timeout: Timeout = 60.0,
 ) -> None:
     """Show the staged requests, and submit again those that Redis has forgotten.
 

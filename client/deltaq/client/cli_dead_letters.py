@@ -1,4 +1,4 @@
-"""The verbs of operators that need no worker: status, dead letters, redrive."""
+"""The verbs about requests that were given up: dead-letters, redrive."""
 
 from __future__ import annotations
 
@@ -10,63 +10,38 @@ import typer
 
 from deltaq.client.client import Client
 from deltaq.client.dead_letters import DeadLetter, find_dead_letter
-from deltaq.client.options import Json, Lake, RedisUrl, Timeout
+from deltaq.client.future import Future
 from deltaq.client.tabular import Format, write_rows
-from deltaq.tasks.errors import DeltaqError, ResultTimeout
+from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.staging import StagingArea
-from deltaq.tasks.status import TableStatus
+from deltaq.tasks.verbs import (
+    QUEUE,
+    Code,
+    Json,
+    Lake,
+    OnlyTable,
+    RedisUrl,
+    Timeout,
+    exit_code,
+    facts_of,
+)
 
 app = typer.Typer()
 dead_letters = typer.Typer(
     invoke_without_command=True,
     help="List and show the requests that were given up.",
 )
-app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(dead_letters, name="dead-letters", rich_help_panel=QUEUE)
 app.add_typer(dead_letters, name="dead", hidden=True)
-
-Table = Annotated[str | None, typer.Option(help="Only those of this table.")]
 
 #: Characters of an error in a list.
 _SHOWN = 100
 
 
-@app.command()
-def status(lake: Lake = None, redis_url: RedisUrl = None, as_json: Json = False) -> None:
-    """Show the tables for which requests wait, and what keeps them from going on.
-
-    Example: deltaq status --json
-    """
-    with Client(lake=lake, redis_url=redis_url) as client:
-        found = client.status()
-    if as_json:
-        typer.echo(msgspec.json.encode(found))
-    for table in () if as_json else found:
-        typer.echo(_line(table))
-    if not found and not as_json:
-        typer.echo("no requests wait", err=True)
-
-
-def _line(status: TableStatus) -> str:
-    waiting = ", ".join(f"{lane.requests:,} {name}" for name, lane in status.lanes.items())
-    size_bytes = sum(lane.size_bytes for lane in status.lanes.values())
-    oldest = max(lane.oldest_seconds for lane in status.lanes.values())
-    parts = [
-        f"{status.table}: {waiting}",
-        f"{size_bytes / (1 << 20):,.1f} MiB",
-        f"oldest {oldest:,.0f} s",
-        f"held by {status.holder}" if status.holder else "nobody is at it",
-    ]
-    if retrying := status.retrying:
-        parts.append(
-            f"failed {retrying.tries} times in {retrying.since_seconds:,.0f} s, next try in "
-            f"{retrying.next_seconds:,.0f} s: {_short(retrying.error)}"
-        )
-    return "; ".join(parts)
-
-
 @dead_letters.callback()
 def dead_letters_listed(
-    context: typer.Context, table: Table = None, lake: Lake = None, as_json: Json = False
+    context: typer.Context, table: OnlyTable = None, lake: Lake = None, as_json: Json = False
 ) -> None:
     """List the requests that were given up, oldest first.
 
@@ -77,7 +52,7 @@ def dead_letters_listed(
 
 
 @dead_letters.command("list")
-def list_dead_letters(table: Table = None, lake: Lake = None, as_json: Json = False) -> None:
+def list_dead_letters(table: OnlyTable = None, lake: Lake = None, as_json: Json = False) -> None:
     """List the requests that were given up, oldest first.
 
     Example: deltaq dead-letters list --table prices --json
@@ -99,8 +74,10 @@ def list_dead_letters(table: Table = None, lake: Lake = None, as_json: Json = Fa
 
 @dead_letters.command("show")
 def show_dead_letter(
-    request_id: Annotated[str, typer.Argument(help="Id of the request.", show_default=False)],
-    table: Table = None,
+    request_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the request.", show_default=False)
+    ],
+    table: OnlyTable = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 10,
     lake: Lake = None,
     as_json: Json = False,
@@ -130,17 +107,21 @@ def show_dead_letter(
         write_rows(frame, Format.TABLE, sys.stdout.buffer)
 
 
-@app.command()
+@app.command(rich_help_panel=QUEUE)
 def redrive(
     request_id: Annotated[
-        list[str] | None, typer.Argument(help="Ids of requests.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Ids of requests.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
-    table: Table = None,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
+    table: OnlyTable = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
     lake: Lake = None,
     redis_url: RedisUrl = None,
     timeout: Timeout = 60.0,
+    as_json: Json = False,
 ) -> None:
     """Submit dead letters anew, each under its own id, and wait for what comes of them.
 
@@ -149,32 +130,58 @@ def redrive(
     if not request_id and not everything and table is None:
         raise typer.BadParameter("say which: ids, --table or --all")
     with Client(lake=lake, redis_url=redis_url) as client:
-        letters = (
-            [
-                find_dead_letter(StagingArea(client.settings.staging_root), i, table)
-                for i in request_id
-            ]
-            if request_id
-            else client.dead_letters(table)
-        )
+        letters = _chosen(client, request_id, table)
         if dry_run:
             for letter in letters:
-                typer.echo(f"{_name(letter)}: {letter.problem or 'would be submitted anew'}")
+                _say(letter, letter.problem or "would be submitted anew", as_json=as_json)
             return
         futures = client.redrive(letters)
-        errors = []
-        for letter, future in zip(letters, futures, strict=True):
-            try:
-                outcome = future.result(timeout)
-            except DeltaqError as exc:
-                errors.append(exc)
-                typer.echo(f"{_name(letter)}: {exc}", err=True)
-            else:
-                typer.echo(f"{_name(letter)}: {outcome.state} in version {outcome.version}")
+        codes = [
+            _settled(letter, future, timeout, as_json=as_json)
+            for letter, future in zip(letters, futures, strict=True)
+        ]
     if not letters:
         typer.echo("no dead letters", err=True)
-    if errors:
-        raise typer.Exit(4 if all(isinstance(e, ResultTimeout) for e in errors) else 1)
+    raise typer.Exit(_worst(codes))
+
+
+def _chosen(client: Client, ids: list[str] | None, table: str | None) -> list[DeadLetter]:
+    if not ids:
+        return client.dead_letters(table)
+    staging = StagingArea(client.settings.staging_root)
+    return [find_dead_letter(staging, request_id, table) for request_id in ids]
+
+
+def _settled(letter: DeadLetter, future: Future[Outcome], timeout: float, *, as_json: bool) -> Code:
+    """Wait for what comes of a dead letter and say it."""
+    try:
+        outcome = future.result(timeout)
+    except DeltaqError as exc:
+        facts = {"table": letter.table, "request_id": letter.request_id, "error": facts_of(exc)}
+        if as_json:
+            typer.echo(msgspec.json.encode(facts))
+        else:
+            typer.echo(f"{_name(letter)}: {exc}", err=True)
+        return exit_code(exc)
+    if as_json:
+        typer.echo(msgspec.json.encode(outcome))
+    else:
+        typer.echo(f"{_name(letter)}: {outcome.state} in version {outcome.version}")
+    return Code.DONE
+
+
+def _worst(codes: list[Code]) -> Code:
+    """Choose what tells most: what failed for good, then what did not go, then what goes on."""
+    order = (Code.FAILED, Code.USAGE, Code.UNAVAILABLE, Code.TIMED_OUT)
+    return next((code for code in order if code in codes), Code.DONE)
+
+
+def _say(letter: DeadLetter, what: str, *, as_json: bool) -> None:
+    if as_json:
+        facts = {"table": letter.table, "request_id": letter.request_id, "plan": what}
+        typer.echo(msgspec.json.encode(facts))
+    else:
+        typer.echo(f"{_name(letter)}: {what}")
 
 
 def _name(letter: DeadLetter) -> str:

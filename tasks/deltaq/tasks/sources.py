@@ -1,0 +1,119 @@
+"""Where each setting comes from, and how it is shown without its secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from pydantic import SecretStr
+
+from deltaq.tasks.settings import Settings, config_file, load_settings, variable_of
+
+#: Spark settings whose values are secrets; as spark.redaction.regex, with keys of storage.
+_SECRET = re.compile(r"secret|password|token|credential|access[._-]?key|account[._-]?key", re.I)
+_MASK = "***"
+
+
+class Sourced(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting in effect.
+
+    Attributes:
+        name: Its name.
+        value: Its value, for programs; secrets are masked.
+        source: ``default``, ``argument``, a variable, or a file and its line.
+    """
+
+    name: str
+    value: Any
+    source: str
+
+    @property
+    def text(self) -> str:
+        """The value, for people."""
+        match self.value:
+            case None:
+                return ""
+            case bool():
+                return str(self.value).lower()
+            case list():
+                return ",".join(self.value)
+            case dict():
+                return ", ".join(f"{name}={value}" for name, value in self.value.items())
+        return str(self.value)
+
+
+def explain_settings(**arguments: Any) -> list[Sourced]:
+    """List the settings in effect, each with where it comes from.
+
+    Raises:
+        ConfigurationError: As :func:`load_settings`.
+    """
+    settings = load_settings(**arguments)
+    given = {name for name, value in arguments.items() if value is not None}
+    lines = _lines(config_file())
+    return [
+        Sourced(
+            name=name,
+            value=_shown(getattr(settings, name)),
+            source=_source(name, settings, given, lines),
+        )
+        for name in Settings.model_fields
+    ]
+
+
+def _source(name: str, settings: Settings, given: set[str], lines: dict[str, int]) -> str:
+    if name not in settings.model_fields_set:
+        return "default"
+    if name in given:
+        return "argument"
+    places = []
+    variable = variable_of(name)
+    if any(v.upper() == variable and text for v, text in os.environ.items()):
+        places.append(variable)
+    # A table of settings, such as spark_conf, is put together from both.
+    if name in lines and (not places or isinstance(getattr(settings, name), dict)):
+        places.append(f"{config_file()}:{lines[name]}")
+    return ", ".join(places)
+
+
+def _lines(file: Path) -> dict[str, int]:
+    """Find the line of each setting in a TOML file that parses."""
+    if not file.is_file():
+        return {}
+    found: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        if head := re.match(r"\s*\[+\s*[\"']?(\w+)", line):
+            table = head[1]
+            found.setdefault(table, number)
+        elif (key := re.match(r"\s*[\"']?(\w+)[\"']?\s*[.=]", line)) and not table:
+            found.setdefault(key[1], number)
+    return found
+
+
+def _shown(value: object) -> Any:
+    match value:
+        case SecretStr():
+            return masked_url(value.get_secret_value())
+        case Path():
+            return str(value)
+        case tuple():
+            return list(value)
+        case dict():
+            return {name: _MASK if _SECRET.search(name) else v for name, v in value.items()}
+    return value
+
+
+def masked_url(url: str) -> str:
+    """Write a URL without its passwords, wherever they stand."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    netloc = f"{user}{colon}{_MASK if colon else ''}{at}{host}"
+    query = re.sub(r"(?i)((?:^|&)[^=&]*password=)[^&]*", rf"\g<1>{_MASK}", parts.query)
+    start = f"{parts.scheme}://{netloc}{parts.path}"
+    return f"{start}?{query}" if query else start
