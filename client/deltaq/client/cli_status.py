@@ -116,8 +116,8 @@ def _summary(look: Look) -> str:
         return look.problem
     lanes = [lane for table in look.tables for lane in table.lanes.values()]
     parts = [
-        f"{time.strftime('%H:%M:%S')}  {sum(lane.requests for lane in lanes):,} requests wait for "
-        f"{sum(bool(t.lanes) for t in look.tables):,} tables",
+        f"{time.strftime('%H:%M:%S')}  requests: {sum(lane.requests for lane in lanes):,}",
+        f"tables: {sum(bool(t.lanes) for t in look.tables):,}",
         f"{sum(lane.size_bytes for lane in lanes) / (1 << 20):,.1f} MiB",
         f"{sum(look.rates.values()):,.0f} done/s",
     ]
@@ -125,7 +125,7 @@ def _summary(look: Look) -> str:
 
 
 def _dead(look: Look) -> str:
-    return f"{look.dead_letters:,} dead letters: deltaq dead-letters"
+    return f"dead letters: {look.dead_letters:,} (deltaq dead-letters)"
 
 
 def _cells(status: TableStatus, rate: float | None) -> Sequence[str]:

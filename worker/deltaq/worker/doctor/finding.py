@@ -31,6 +31,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str | None = None
 
 
+def counted(number: int, noun: str) -> str:
+    """Write "1 table", "2 tables"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def fine(check: str, message: str) -> Finding:
     """Make a finding about which nothing is to be done."""
     return Finding(check=check, level=Level.OK, message=message)

@@ -18,7 +18,7 @@ from deltaq.tasks.inbox import LANES
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.sources import masked_url
 from deltaq.tasks.status import TableStatus, read_status
-from deltaq.worker.doctor.finding import Finding, fine, warning, wrong
+from deltaq.worker.doctor.finding import Finding, counted, fine, warning, wrong
 from deltaq.worker.redis_check import find_weaknesses
 
 #: Seconds that workers have to answer; they do within milliseconds unless the machine is busy.
@@ -110,7 +110,9 @@ def _check_workers(settings: Settings) -> Iterator[Finding]:
             cause = str(exc.__cause__ or exc).rstrip(".")
             yield wrong("broker", cause, "start it, or correct broker_url")
             return
-    yield fine("broker", f"{masked_url(settings.celery_broker_url)}, {rung:,} wake-ups wait")
+    yield fine(
+        "broker", f"{masked_url(settings.celery_broker_url)}, {counted(rung, 'wake-up')} queued"
+    )
     if not answers:
         yield wrong(
             "workers",
@@ -118,7 +120,7 @@ def _check_workers(settings: Settings) -> Iterator[Finding]:
             "start one: deltaq worker",
         )
         return
-    yield fine("workers", f"{len(answers)} answer: {', '.join(islice(sorted(answers), _NAMED))}")
+    yield fine("workers", f"{len(answers)}: {', '.join(islice(sorted(answers), _NAMED))}")
     served = {queue["name"] for queues in answers.values() for queue in queues}
     idle = [name for name, queue in keys.QUEUES.items() if queue not in served]
     if idle:
@@ -136,7 +138,8 @@ def _check_queue(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     oldest = max((lane.oldest_seconds for lane in lanes), default=0.0)
     yield fine(
         "queue",
-        f"{waiting:,} requests wait for {len(tables):,} tables, the oldest for {oldest:,.0f} s"
+        f"{counted(waiting, 'request')} wait{'s' if waiting == 1 else ''} in "
+        f"{counted(len(tables), 'table')}, the oldest for {oldest:,.0f} s"
         if waiting
         else "no requests wait",
     )
@@ -147,12 +150,12 @@ def _check_queue(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
         named = ", ".join(stuck[:_NAMED])
         yield warning(
             "queue",
-            f"{len(stuck):,} tables wait for over {_LONG_WAIT:g} s and nobody is at them: {named}",
+            f"nobody is at {counted(len(stuck), 'table')}, for over {_LONG_WAIT:g} s: {named}",
             "start more workers, and see that they serve these lanes",
         )
     graves = (settings.staging_root / "dead").glob("*/*.json")
     if dead := sum(1 for _ in islice(graves, 10_000)):
-        yield warning("queue", f"{dead:,} dead letters", "look at them: deltaq dead-letters")
+        yield warning("queue", counted(dead, "dead letter"), "look at them: deltaq dead-letters")
 
 
 def _retried(table: TableStatus) -> Finding:
