@@ -209,7 +209,7 @@ def test_commits_of_many_threads_to_one_table_are_all_there(bench: Bench) -> Non
 
     def commit(group: CommitGroup) -> None:
         with contextlib.suppress(CommitConflict):  # a later sequence was first
-            done.append(bench.engine.apply(group).version)
+            done.append(bench.engine.apply(group).version or 0)
 
     threads = [threading.Thread(target=commit, args=(g,)) for g in groups]
     for thread in threads:
@@ -797,19 +797,6 @@ def test_vacuum_removes_what_no_version_needs_and_less_than_a_week_needs_force(a
     assert abc.rows() == as_rows((9, "z", 9.0))
     with pytest.raises(VersionNotFound):
         abc.read(version=0)
-
-
-def test_restore_brings_rows_back_and_not_the_ledger(abc: Bench) -> None:
-    abc.apply(Overwrite, prices((9, "z", 9.0)))
-
-    abc.engine.restore("t", version=0)
-
-    assert abc.rows() == as_rows(*ABC)
-    assert abc.engine.ledger("t", LEDGER) == 2
-    with pytest.raises(VersionNotFound):
-        abc.engine.restore("t", version=99)
-    with pytest.raises(InvalidRequest):
-        abc.engine.restore("t")
 
 
 def test_a_checkpoint_shortens_the_log_that_must_be_read(abc: Bench) -> None:

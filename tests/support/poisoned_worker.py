@@ -18,7 +18,7 @@ from deltaq.worker.router import Performed, Router
 
 _POISON = os.environ["POISON"].split(",")
 _apply = Router.apply
-_perform = SparkEngine._perform
+_snapshot = SparkEngine._snapshot
 
 
 def _apply_or_die(router: Router, group: CommitGroup) -> Performed:
@@ -27,13 +27,11 @@ def _apply_or_die(router: Router, group: CommitGroup) -> Performed:
     return _apply(router, group)
 
 
-def _perform_without_jvm(
-    engine: SparkEngine, session: Any, group: CommitGroup, snapshot: Any
-) -> None:
+def _snapshot_without_jvm(engine: SparkEngine, kernel: Any, group: CommitGroup) -> Any:
     if any(i.startswith("jvm") for i in _poison_in(group)):
         assert engine._warm.jvm_pid is not None
         _die(group, engine._warm.jvm_pid)
-    _perform(engine, session, group, snapshot)
+    return _snapshot(engine, kernel, group)
 
 
 def _poison_in(group: CommitGroup) -> list[str]:
@@ -48,5 +46,5 @@ def _die(group: CommitGroup, pid: int) -> None:
 
 if __name__ == "__main__":
     Router.apply = _apply_or_die  # type: ignore[method-assign,assignment]
-    SparkEngine._perform = _perform_without_jvm  # type: ignore[method-assign,assignment]
+    SparkEngine._snapshot = _snapshot_without_jvm  # type: ignore[method-assign,assignment]
     app()

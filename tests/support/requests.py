@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from deltaq.tasks.request import (
     Append,
     Delete,
+    FrameRequest,
     Merge,
     Overwrite,
     Request,
@@ -28,7 +29,7 @@ def make_append(table: str = "prices", **fields: Any) -> Append:
 
 
 def make_request(kind: type[Request], table: str = "prices", **fields: Any) -> Request:
-    if kind is not Delete:
+    if issubclass(kind, FrameRequest):
         fields = {"rows": 1, "shape": "s", **fields}
     request: Request = kind(**{**_common(table), **fields})
     return request

@@ -1,5 +1,6 @@
 """What a program imports: the client, its futures and outcomes, the settings, the errors."""
 
+import importlib
 import typing
 
 from deltaq.client.client import Client
@@ -33,6 +34,7 @@ from deltaq.tasks.errors import (
     StagedDataMissing,
     StagingFull,
     StorageUnavailable,
+    TableExists,
     TableNotFound,
     TransientError,
     VersionNotFound,
@@ -42,9 +44,13 @@ from deltaq.tasks.request import Lane
 from deltaq.tasks.status import LaneStatus, Retrying, TableStatus
 
 if typing.TYPE_CHECKING:
+    from deltaq.client.async_client import AsyncClient
+    from deltaq.client.async_future import AsyncFuture
     from deltaq.tasks.settings import Settings, load_settings
 
 __all__ = [
+    "AsyncClient",
+    "AsyncFuture",
     "Client",
     "CommitConflict",
     "ConfigurationError",
@@ -81,6 +87,7 @@ __all__ = [
     "StagingFull",
     "State",
     "StorageUnavailable",
+    "TableExists",
     "TableNotFound",
     "TableStatus",
     "TransientError",
@@ -88,15 +95,18 @@ __all__ = [
     "load_settings",
 ]
 
-#: Names that bring pydantic, 0.1 s: not before somebody asks for them.
-_LATE = ("Settings", "load_settings")
+#: Names that bring what takes a while to import, with their modules: not before they are asked for.
+_LATE = {
+    "AsyncClient": "deltaq.client.async_client",
+    "AsyncFuture": "deltaq.client.async_future",
+    "Settings": "deltaq.tasks.settings",
+    "load_settings": "deltaq.tasks.settings",
+}
 
 
 def __getattr__(name: str) -> typing.Any:
     if name in _LATE:
-        from deltaq.tasks import settings
-
-        return getattr(settings, name)
+        return getattr(importlib.import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from deltaq.client.core import Core
 from deltaq.client.operations import Operations
 from deltaq.client.queries import Queries
+from deltaq.client.table_verbs import TableVerbs
 from deltaq.client.writes import Writes
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
     from deltaq.tasks.settings import Settings
 
 
-class Client(Writes, Queries, Operations):
+class Client(Writes, TableVerbs, Queries, Operations):
     """Hands requests to deltaq's workers. Threads may share one; close it when done.
 
     The writing methods return at once: then the rows are staged and the request is queued,
@@ -57,12 +58,7 @@ class Client(Writes, Queries, Operations):
     """
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
-        if settings is None or arguments:
-            from deltaq.tasks.settings import load_settings
-
-            given = settings.model_dump(exclude_unset=True) if settings else {}
-            settings = load_settings(**{**given, **arguments})
-        self._core = Core(settings)
+        self._core = Core(settings_of(settings, arguments))
 
     @property
     def settings(self) -> Settings:
@@ -88,3 +84,13 @@ class Client(Writes, Queries, Operations):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def settings_of(settings: Settings | None, arguments: dict[str, Any]) -> Settings:
+    """Put single settings before those of an object, or before all that is configured."""
+    if settings is not None and not arguments:
+        return settings
+    from deltaq.tasks.settings import load_settings
+
+    given = settings.model_dump(exclude_unset=True) if settings else {}
+    return load_settings(**{**given, **arguments})

@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args
 
 from deltaq.tasks.errors import InvalidExpression, InvalidRequest, InvalidTableName, SchemaMismatch
-from deltaq.tasks.query import Read
 from deltaq.tasks.request import (
-    Delete,
     EngineName,
     FrameRequest,
     Lane,
     Merge,
+    MergeScd2,
     Request,
     check_request_id,
     check_table_name,
@@ -53,7 +52,7 @@ def draft(
         InvalidTableName, InvalidRequest: An argument cannot be meant.
     """
     now_ms = time.time_ns() // 1_000_000
-    if kind is not Delete:
+    if issubclass(kind, FrameRequest):
         options = {**options, "rows": 0, "shape": ""}
     return kind(
         request_id=new_request_id() if request_id is None else check_request_id(request_id),
@@ -175,6 +174,9 @@ def check_columns(request: FrameRequest, names: Sequence[str]) -> None:
     if isinstance(request, Merge):
         _require(request, request.keys, "merge key", names)
         _require(request, request.update or (), "update", names)
+    if isinstance(request, MergeScd2):
+        _require(request, request.keys, "merge key", names)
+        _require(request, request.track or (), "tracked", names)
     partition_by = request.partition_by or ()
     _require(request, partition_by, "partition", names)
     if len(partition_by) == len(names):
@@ -196,37 +198,6 @@ def _require(request: FrameRequest, wanted: Sequence[str], what: str, names: Seq
         )
 
 
-def read_query(
-    *,
-    client_id: str,
-    table: str,
-    columns: Columns | None,
-    where: str | None,
-    version: int | None,
-    timestamp: str | datetime | None,
-    limit: int | None,
-    engine: str | None,
-) -> Read:
-    """Make the query that reads rows.
-
-    Raises:
-        InvalidTableName, InvalidRequest, InvalidExpression: An argument cannot be meant.
-    """
-    if version is not None and timestamp is not None:
-        raise InvalidRequest("version and timestamp are both given: a read is as of one of them")
-    return Read(
-        request_id=new_request_id(),
-        client_id=client_id,
-        table=table_name(table),
-        columns=optional(column_names, columns, "columns"),
-        where=optional(expression, where, "where"),
-        version=optional(count, version, "version"),
-        timestamp=_utc(timestamp),
-        limit=optional(count, limit, "limit"),
-        engine=engine_name(engine),
-    )
-
-
 def count(number: int, what: str) -> int:
     """Check that a number is whole and not negative.
 
@@ -238,7 +209,12 @@ def count(number: int, what: str) -> int:
     return number
 
 
-def _utc(moment: str | datetime | None) -> str | None:
+def utc(moment: str | datetime | None) -> str | None:
+    """Write a moment as ISO 8601 in UTC; None stays None.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
     if moment is None:
         return None
     try:

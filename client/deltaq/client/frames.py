@@ -57,8 +57,8 @@ def to_rows(frame: Frame) -> Rows:
             or a value that Delta cannot hold; the column is named.
     """
     schema, batches = _arrow(frame)
-    _check_names(schema.names)
-    target = pa.schema([pa.field(f.name, _column_type(f)) for f in schema])
+    check_names(schema.names)
+    target = pa.schema([pa.field(f.name, column_type(f)) for f in schema])
     return Rows(schema=target, batches=(_fit(batch, target) for batch in batches))
 
 
@@ -89,7 +89,7 @@ def _from_pandas(frame: pandas.DataFrame) -> pa.Table:
                 f"column label {label!r} is no text: name the columns, for example with "
                 "frame.columns = [...]"
             )
-    _check_names(list(frame.columns))
+    check_names(list(frame.columns))
     threads = 1 if len(frame) < _PARALLEL_ROWS else None
     try:
         return pa.Table.from_pandas(frame, preserve_index=False, nthreads=threads)
@@ -138,7 +138,12 @@ def _from_polars(frame: polars.DataFrame, unfit: object) -> pa.Table:
         raise InvalidFrame(f"the frame has a type that Arrow does not know: {exc}") from exc
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
+    """Check that columns can be those of one table.
+
+    Raises:
+        InvalidFrame: There are none, or a name is empty or clashes with another.
+    """
     if not names:
         raise InvalidFrame("the frame has no columns")
     if "" in names:
@@ -153,7 +158,12 @@ def _check_names(names: Sequence[str]) -> None:
         )
 
 
-def _column_type(field: pa.Field) -> pa.DataType:
+def column_type(field: pa.Field) -> pa.DataType:
+    """Choose the type of Delta that holds a column.
+
+    Raises:
+        InvalidFrame: There is none; the message says what to do.
+    """
     try:
         return _delta_type(field.type)
     except _Unfit as exc:
@@ -222,7 +232,7 @@ def _delta_type(kind: pa.DataType) -> pa.DataType:
 
 def _struct_type(kind: pa.DataType) -> pa.DataType:
     try:
-        _check_names([f.name for f in kind])
+        check_names([f.name for f in kind])
     except InvalidFrame as exc:
         raise _Unfit(f"a struct in it: {exc.message}") from None
     return pa.struct([pa.field(f.name, _delta_type(f.type)) for f in kind])

@@ -5,31 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from deltaq.client.core import Core
-from deltaq.client.drafts import (
-    Columns,
-    Expires,
-    LaneName,
-    check_merge,
-    column_names,
-    draft,
-    expression,
-    names_or_none,
-    optional,
-    table_name,
-)
+from deltaq.client.drafts import Columns, Expires, LaneName, table_name
 from deltaq.client.frames import Frame
-from deltaq.client.future import Future
+from deltaq.client.future import BaseFuture, Future
+from deltaq.client.requests import (
+    append_request,
+    delete_request,
+    merge_request,
+    merge_scd2_request,
+    overwrite_request,
+)
 from deltaq.client.room import Room
 from deltaq.tasks.errors import InvalidRequest
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.request import (
-    Append,
-    Delete,
-    EngineName,
-    Merge,
-    Overwrite,
-    check_request_id,
-)
+from deltaq.tasks.request import EngineName, SchemaMode, check_request_id
 
 
 class Writes:
@@ -42,6 +31,8 @@ class Writes:
         table: str,
         frame: Frame,
         *,
+        dedupe_on: Columns | None = None,
+        schema_mode: SchemaMode | None = None,
         partition_by: Columns | None = None,
         request_id: str | None = None,
         lane: LaneName = "live",
@@ -55,6 +46,9 @@ class Writes:
         Args:
             table: Name under the lake's root.
             frame: Rows to add; columns match by name, in any order.
+            dedupe_on: Columns that identify a row: one that the table has already is not added.
+                It is a merge that only inserts, and so a null among them matches nothing.
+            schema_mode: ``merge``: columns that the table lacks are added to it.
             partition_by: Columns that partition the table when this creates it.
             request_id: See the class.
             lane: See the class.
@@ -64,17 +58,19 @@ class Writes:
             timeout: See the class.
 
         Raises:
-            SchemaMismatch: A column to partition by is not in the frame.
+            SchemaMismatch: A column to partition by, or of ``dedupe_on``, is not in the frame.
+            DuplicateKeys: By the future: two rows of the frame are the same by ``dedupe_on``.
         """
-        request = draft(
-            Append,
+        request = append_request(
+            dedupe_on=dedupe_on,
+            schema_mode=schema_mode,
+            partition_by=partition_by,
             client_id=self._core.client_id,
             table=table,
             request_id=request_id,
             lane=lane,
             engine=engine,
             expires=expires,
-            partition_by=optional(column_names, partition_by, "partition_by"),
         )
         return self._core.write(request, frame, Room(block=block, timeout=timeout))
 
@@ -84,6 +80,7 @@ class Writes:
         frame: Frame,
         *,
         where: str | None = None,
+        schema_mode: SchemaMode | None = None,
         partition_by: Columns | None = None,
         request_id: str | None = None,
         lane: LaneName = "live",
@@ -98,6 +95,7 @@ class Writes:
             table: Name under the lake's root; the table is created if need be.
             frame: The new rows. With ``where`` each of them must satisfy it.
             where: SQL condition on the rows to replace, such as ``"day = '2024-05-31'"``.
+            schema_mode: ``merge``: columns that the table lacks are added to it.
             partition_by: Columns that partition the table when this creates it.
             request_id: See the class.
             lane: See the class.
@@ -109,16 +107,16 @@ class Writes:
         Raises:
             SchemaMismatch: A column to partition by is not in the frame.
         """
-        request = draft(
-            Overwrite,
+        request = overwrite_request(
+            where=where,
+            schema_mode=schema_mode,
+            partition_by=partition_by,
             client_id=self._core.client_id,
             table=table,
             request_id=request_id,
             lane=lane,
             engine=engine,
             expires=expires,
-            where=optional(expression, where, "where"),
-            partition_by=optional(column_names, partition_by, "partition_by"),
         )
         return self._core.write(request, frame, Room(block=block, timeout=timeout))
 
@@ -131,6 +129,7 @@ class Writes:
         update: Columns | None = None,
         insert: bool = True,
         delete_when: str | None = None,
+        schema_mode: SchemaMode | None = None,
         partition_by: Columns | None = None,
         request_id: str | None = None,
         lane: LaneName = "live",
@@ -149,6 +148,8 @@ class Writes:
             insert: Insert the rows that match nothing.
             delete_when: SQL condition over the frame's columns, such as ``"op = 'D'"``: the
                 rows matched by such a row are deleted, and it is never inserted.
+            schema_mode: ``merge``: columns that the table lacks are added to it, and columns
+                that the frame lacks stay as they are in matched rows.
             partition_by: Columns that partition the table when this creates it.
             request_id: See the class.
             lane: See the class.
@@ -161,21 +162,82 @@ class Writes:
             SchemaMismatch: A key or another named column is not in the frame.
             DuplicateKeys: By the future: two rows have the same keys.
         """
-        names = optional(names_or_none, update, "update")
-        check_merge(names, insert, delete_when)
-        request = draft(
-            Merge,
+        request = merge_request(
+            keys=keys,
+            update=update,
+            insert=insert,
+            delete_when=delete_when,
+            schema_mode=schema_mode,
+            partition_by=partition_by,
             client_id=self._core.client_id,
             table=table,
             request_id=request_id,
             lane=lane,
             engine=engine,
             expires=expires,
-            keys=column_names(keys, "keys"),
-            update=names,
-            insert=insert,
-            delete_when=optional(expression, delete_when, "delete_when"),
-            partition_by=optional(column_names, partition_by, "partition_by"),
+        )
+        return self._core.write(request, frame, Room(block=block, timeout=timeout))
+
+    def merge_scd2(
+        self,
+        table: str,
+        frame: Frame,
+        *,
+        keys: Columns,
+        track: Columns | None = None,
+        valid_from: str = "valid_from",
+        valid_to: str = "valid_to",
+        is_current: str = "is_current",
+        partition_by: Columns | None = None,
+        request_id: str | None = None,
+        lane: LaneName = "live",
+        engine: EngineName | None = None,
+        expires: Expires | None = None,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> Future[Outcome]:
+        """Keep every version of a row: a slowly changing dimension of type 2.
+
+        A row whose keys are new is inserted. One that differs from the current version of its
+        keys in a tracked column ends that version and becomes the current one, both in one
+        commit. All others change nothing, so that the same frame again does nothing.
+
+        Args:
+            table: Name under the lake's root; the table is created if need be.
+            frame: At most one row for each combination of keys, which are never null.
+            keys: Columns that identify what has versions.
+            track: Columns whose change makes a new version; all but the keys by default.
+            valid_from: Column with the time from which a version holds. If the frame has it,
+                that time must be later than that of the current version; if not, it is the time
+                of this call, in UTC.
+            valid_to: Column with the time at which a version ended; null while it is current.
+            is_current: Column that tells current versions from others.
+            partition_by: Columns that partition the table when this creates it.
+            request_id: See the class.
+            lane: See the class.
+            engine: See the class.
+            expires: See the class.
+            block: See the class.
+            timeout: See the class.
+
+        Raises:
+            SchemaMismatch: A key or a tracked column is not in the frame.
+            DuplicateKeys: By the future: two rows have the same keys.
+            ConstraintViolated: By the future: a new version does not begin after the current one.
+        """
+        request = merge_scd2_request(
+            keys=keys,
+            track=track,
+            valid_from=valid_from,
+            valid_to=valid_to,
+            is_current=is_current,
+            partition_by=partition_by,
+            client_id=self._core.client_id,
+            table=table,
+            request_id=request_id,
+            lane=lane,
+            engine=engine,
+            expires=expires,
         )
         return self._core.write(request, frame, Room(block=block, timeout=timeout))
 
@@ -203,17 +265,16 @@ class Writes:
             block: See the class.
             timeout: See the class.
         """
-        request = draft(
-            Delete,
+        request = delete_request(
+            where=where,
             client_id=self._core.client_id,
             table=table,
             request_id=request_id,
             lane=lane,
             engine=engine,
             expires=expires,
-            where=expression(where, "where"),
         )
-        return self._core.delete(request, Room(block=block, timeout=timeout))
+        return self._core.order(request, Room(block=block, timeout=timeout))
 
     def cancel(self, request: Future[Any] | str, *, request_id: str | None = None) -> bool:
         """Cancel a request if no worker has begun with it.
@@ -235,7 +296,7 @@ class Writes:
         Raises:
             QueueUnavailable: Redis did not answer; the request goes on.
         """
-        if isinstance(request, Future):
+        if isinstance(request, BaseFuture):
             if request_id is not None:
                 raise InvalidRequest("a future knows its request: leave out request_id")
             return request.cancel()

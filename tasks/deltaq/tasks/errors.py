@@ -7,8 +7,8 @@
       RequestError           the request is wrong; again, it fails again
         InvalidRequest, InvalidTableName, InvalidFrame, InvalidExpression
         DuplicateKeys, SchemaMismatch, ConstraintViolated
-        TableNotFound, VersionNotFound, StagedDataMissing
-        RequestIdConflict, EngineRefused
+        TableNotFound, TableExists, VersionNotFound, StagedDataMissing
+        RequestIdConflict, EngineRefused, ResultTooLarge
       TransientError         retryable: again, it may succeed
         QueueUnavailable, QueueFull
         EngineUnavailable
@@ -16,6 +16,7 @@
         StorageUnavailable
           StagingFull        the staging area's disk has no room
         LeaseLost, CommitConflict
+        VersionNotReached    the table has not come to it in time
       OutcomeError           what else a Future can say
         ResultTimeout        also a TimeoutError; the request goes on
         RequestCancelled     also a concurrent.futures.CancelledError
@@ -126,6 +127,12 @@ class TableNotFound(RequestError):
     code = "table_not_found"
 
 
+class TableExists(RequestError):
+    """There is a Delta table of that name already; nothing was changed."""
+
+    code = "table_exists"
+
+
 class VersionNotFound(RequestError):
     """The table has no such version or timestamp, or no longer keeps it."""
 
@@ -148,6 +155,12 @@ class EngineRefused(RequestError):
     """The engine that the request or the worker insists on cannot do this."""
 
     code = "engine_refused"
+
+
+class ResultTooLarge(RequestError):
+    """The result has more rows or bytes than the call allows; nothing of it was kept."""
+
+    code = "result_too_large"
 
 
 class TransientError(DeltaqError):
@@ -203,6 +216,12 @@ class CommitConflict(TransientError):
     """Another writer committed to the table first."""
 
     code = "commit_conflict"
+
+
+class VersionNotReached(TransientError):
+    """The table did not come to the version within the time; both are in ``details``."""
+
+    code = "version_not_reached"
 
 
 class OutcomeError(DeltaqError):

@@ -28,6 +28,7 @@ _HEX_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 EngineName = Literal["native", "spark"]
+SchemaMode = Literal["merge"]
 
 
 class Lane(StrEnum):
@@ -77,6 +78,8 @@ class _FrameRequest(_Request, frozen=True, kw_only=True):
     shape: str
     #: Used when this request creates the table, compared with the table otherwise.
     partition_by: tuple[str, ...] | None = None
+    #: ``merge``: columns that the table lacks are added to it.
+    schema_mode: SchemaMode | None = None
 
 
 class Append(_FrameRequest, frozen=True, kw_only=True, tag="append"):
@@ -103,14 +106,81 @@ class Merge(_FrameRequest, frozen=True, kw_only=True, tag="merge"):
     delete_when: str | None = None
 
 
+class MergeScd2(_FrameRequest, frozen=True, kw_only=True, tag="merge_scd2"):
+    """Keep every version of a row: close the current one of a key and add the staged one.
+
+    A slowly changing dimension of type 2. Keys whose tracked columns are the same are left alone.
+    """
+
+    keys: tuple[str, ...]
+    #: Columns whose change makes a new version; None means all but the keys.
+    track: tuple[str, ...] | None = None
+    #: When a version begins; without such a column in the frame, when it was submitted.
+    valid_from: str
+    #: When it ends; null while it is current.
+    valid_to: str
+    is_current: str
+
+
 class Delete(_Request, frozen=True, kw_only=True, tag="delete"):
-    """Remove the rows that satisfy ``where``. Its staged file has no columns."""
+    """Remove the rows that satisfy ``where``. Its staged file has no columns, as all below."""
 
     where: str
 
 
-Request = Append | Overwrite | Merge | Delete
-FrameRequest = Append | Overwrite | Merge
+class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A column of a table that is not there yet; its type in Spark's SQL."""
+
+    name: str
+    type: str
+    nullable: bool = True
+    comment: str | None = None
+
+
+class Create(_Request, frozen=True, kw_only=True, tag="create"):
+    """Create a table without rows."""
+
+    columns: tuple[Column, ...]
+    partition_by: tuple[str, ...] = ()
+    properties: dict[str, str] = {}
+    comment: str | None = None
+
+
+class Restore(_Request, frozen=True, kw_only=True, tag="restore"):
+    """Make the table again what it was at a version or a time; exactly one of them is given."""
+
+    version: int | None = None
+    #: ISO 8601 in UTC.
+    timestamp: str | None = None
+
+
+class Drop(_Request, frozen=True, kw_only=True, tag="drop"):
+    """Remove the table with all its versions."""
+
+
+class SetProperties(_Request, frozen=True, kw_only=True, tag="set_properties"):
+    """Set properties of the table, keeping those that are not named."""
+
+    properties: dict[str, str]
+
+
+class AddColumn(_Request, frozen=True, kw_only=True, tag="add_column"):
+    """Add a column to the table, null in all rows."""
+
+    column: Column
+
+
+class RenameColumn(_Request, frozen=True, kw_only=True, tag="rename_column"):
+    """Give a column of the table another name."""
+
+    column: str
+    to: str
+
+
+FrameRequest = Append | Overwrite | Merge | MergeScd2
+#: Changes of a table that is there, besides its rows.
+TableChange = Restore | SetProperties | AddColumn | RenameColumn
+Request = FrameRequest | Delete | Create | Drop | TableChange
 
 
 class _Version(msgspec.Struct):
@@ -123,7 +193,7 @@ _request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
 def operation_of(request: Request) -> str:
-    """Name the operation of a request as users know it: append, overwrite, merge, delete."""
+    """Name the operation of a request as users know it: append, merge, delete, create ..."""
     return str(type(request).__struct_config__.tag)
 
 

@@ -202,9 +202,11 @@ class Committer:
                     self._commit(turn, half, attempt + 1)
             return
         turn.ledgers[group.lane] = group.sequence
+        if performed.commit.version is None:  # the table is gone, and its ledgers with it
+            turn.ledgers.clear()
         outcomes = committed(group, performed, began=began, attempt=attempt)
         self._settlement.acknowledge(turn.lease, group, outcomes)
-        self._router.tidy(group.table, performed)
+        self._router.tidy(group, performed)
 
     def _apply(self, turn: _Turn, group: CommitGroup) -> Performed:
         """Have a claimed group performed; after an error that is not the group's, end the claim."""

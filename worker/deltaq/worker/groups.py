@@ -174,6 +174,8 @@ def may_follow(head: Request, other: Request) -> bool:
             alike = alike and other.delete_when is None
         case _:
             return False
+    if head.schema_mode or other.schema_mode:  # it may change the schema
+        return False
     return alike and (head.shape, head.partition_by, head.engine) == (
         other.shape,
         other.partition_by,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from deltaq.tasks.calls import unapplied
 from deltaq.tasks.errors import (
     DeltaqError,
     ErrorInfo,
@@ -15,11 +16,11 @@ from deltaq.tasks.errors import (
     StorageUnavailable,
     info_from_error,
 )
-from deltaq.tasks.inbox import Entry, Inbox, Settled, unapplied
+from deltaq.tasks.inbox import Entry, Inbox, Settled
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import (
     Append,
-    Delete,
+    FrameRequest,
     Lane,
     Request,
     check_client_id,
@@ -80,7 +81,7 @@ def _outcome(
     member: Waiting,
     group: CommitGroup,
     *,
-    version: int,
+    version: int | None,
     counts: RowCounts,
     performed: Performed | None = None,
     attempt: int | None = None,
@@ -123,7 +124,7 @@ def failed(request: Request, sequence: int, error: ErrorInfo, attempt: int) -> O
 
 def rows_of(request: Request) -> int | None:
     """Count the rows that a request brings, None if it brings none by nature."""
-    return None if isinstance(request, Delete) else request.rows
+    return request.rows if isinstance(request, FrameRequest) else None
 
 
 def bury(staging: StagingArea, outcome: Outcome) -> None:

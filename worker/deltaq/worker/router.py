@@ -13,14 +13,17 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from deltaq.tasks.errors import ConfigurationError, EngineRefused
+from deltaq.tasks.errors import ConfigurationError, EngineRefused, StorageUnavailable
 from deltaq.tasks.query import Read
-from deltaq.tasks.request import Append, EngineName, Merge
+from deltaq.tasks.request import Append, Create, Drop, EngineName, Merge, TableChange
 from deltaq.tasks.settings import Settings
-from deltaq.worker.engines import Commit, Engine, NotNative
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker.drops import Drops
+from deltaq.worker.engines import Commit, Engine, NotNative, Parts, RowCounts
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.groups import CommitGroup
+from deltaq.worker.lake import Lake
 
 _T = TypeVar("_T")
 
@@ -48,7 +51,8 @@ class Performed:
     """A commit and who made it."""
 
     commit: Commit
-    engine: EngineName
+    #: None for a drop, which is not an engine's.
+    engine: EngineName | None
     reason: str
 
 
@@ -58,7 +62,7 @@ class Router:
     Args:
         native: The engine for small and medium work; None when settings say ``engine=spark``.
         spark: The engine for everything; None when settings say ``spark=off``.
-        settings: ``engine`` and ``native_max_bytes``.
+        settings: ``engine``, ``native_max_bytes``, and where dropped tables are.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class Router:
         self._native = native
         self._spark = spark
         self._settings = settings
+        staging = StagingArea(settings.staging_root)
+        self._drops = Drops(Lake(settings.lake), staging, keep=settings.outcome_ttl)
         self._prefers_spark = _Memory()
         self._needed_spark = _Memory()
 
@@ -112,6 +118,10 @@ class Router:
             EngineRefused: No engine that may do it can.
             RequestError, TransientError: As ``Engine.apply`` says.
         """
+        if isinstance(group.first, Drop):
+            self._drops.drop(group.first)
+            gone = Commit(version=None, counts=(RowCounts(),))
+            return Performed(commit=gone, engine=None, reason="no engine drops tables")
         choice = self.choose(group)
         try:
             commit = choice.engine.apply(group)
@@ -144,7 +154,7 @@ class Router:
     def _touched_bytes(self, group: CommitGroup) -> int:
         """Estimate what native would hold in memory: the frames, and the table if it is read."""
         staged = sum(request.size_bytes for request in group.requests)
-        if isinstance(group.first, Append) or self._native is None:
+        if isinstance(group.first, Append | Create | TableChange) or self._native is None:
             return staged
         if isinstance(group.first, Merge) and group.first.update == ():
             return staged
@@ -158,10 +168,15 @@ class Router:
             )
         return Choice(engine=self._spark, reason=reason)
 
-    def tidy(self, table: str, performed: Performed) -> None:
-        """Keep the next commits quick, once the callers of this one have been told."""
-        if self._native is not None and performed.engine == self._native.name:
-            self._native.tidy(table)
+    def tidy(self, group: CommitGroup, performed: Performed) -> None:
+        """Do what a commit leaves to do, once its callers have been told."""
+        if isinstance(group.first, Drop):
+            try:
+                self._drops.bury(group.first)
+            except StorageUnavailable as exc:
+                logger.warning("table %s is dropped, but not its files: %s", group.table, exc)
+        elif self._native is not None and performed.engine == self._native.name:
+            self._native.tidy(group.table)
 
     def interrupt(self, group: CommitGroup) -> None:
         """End the Spark jobs of a group, if any; native work ends by itself in no time.
@@ -190,6 +205,24 @@ class Router:
             lambda engine: engine.read(query, destination), insisted=query.engine == "native"
         )
         return version, rows, name
+
+    def scan(self, query: Read, parts: Parts) -> tuple[int, EngineName]:
+        """Perform a scan, as ``Engine.scan``; return version and the engine's name."""
+        if query.engine == "spark":
+            engine = self._on_spark("the request asks for it").engine
+            return engine.scan(query, parts), engine.name
+
+        def scan(engine: Engine) -> int:
+            try:
+                return engine.scan(query, parts)
+            except NotNative as refusal:
+                if not parts.count:
+                    raise
+                raise EngineRefused(  # Spark would begin again
+                    f"native gave up in the middle: {refusal.reason}; scan with engine='spark'"
+                ) from refusal
+
+        return self._first_that_can(scan, insisted=query.engine == "native")
 
     def history(self, table: str, limit: int) -> tuple[pa.Table, EngineName]:
         """Read the newest commits, as ``Engine.history``, and name the engine."""

@@ -27,11 +27,11 @@ class Commit:
     """A Delta commit that is in the table's log.
 
     Attributes:
-        version: The version it made.
+        version: The version it made; None for a drop, which leaves none.
         counts: What each member of the group did, in order.
     """
 
-    version: int
+    version: int | None
     counts: tuple[RowCounts, ...]
 
 
@@ -50,6 +50,27 @@ class NotNative(Exception):
         super().__init__(reason)
         self.reason = reason
         self.of_table = of_table
+
+
+class Parts(Protocol):
+    """Where the rows of a scan go, in order. Each method may wait for the client to take some."""
+
+    @property
+    def count(self) -> int:
+        """How many parts were handed over."""
+        ...
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        ...
+
+    def flush(self, schema: pa.Schema) -> None:
+        """Hand over what was added, at the end at the latest."""
+        ...
+
+    def take(self, file: Path, *, suffix: str, rows: int) -> None:
+        """Hand over a file, which is moved, as the next part."""
+        ...
 
 
 class Engine(Protocol):
@@ -87,6 +108,14 @@ class Engine(Protocol):
 
         Returns:
             The table's version that was read, and the number of rows.
+
+        Raises:
+            TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: Of the query.
+        """
+        ...
+
+    def scan(self, query: Read, parts: Parts) -> int:
+        """Hand over the rows a query asks for part by part, and return the table's version.
 
         Raises:
             TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: Of the query.

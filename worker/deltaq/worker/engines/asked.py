@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow as pa
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, VersionNotFound
 from deltaq.tasks.query import Read
 from deltaq.tasks.suggest import did_you_mean
+from deltaq.worker.ledger import log_entries, log_entry
 
 #: As DESCRIBE HISTORY names them; what it gives as a map is JSON text.
 _HISTORY = pa.schema(
@@ -27,19 +29,34 @@ _HISTORY = pa.schema(
 )
 
 
-def check_version(version: int, newest: int, *, name: str) -> int:
-    """Return a version that a table may have.
+def check_version(version: int, newest: int, *, name: str, path: Path) -> int:
+    """Return a version that a table has, and whose log it still keeps.
 
     Raises:
-        VersionNotFound: It has not come to it yet.
+        VersionNotFound: It has not come to it yet, or no longer keeps it.
     """
-    if not 0 <= version <= newest:
-        raise VersionNotFound(
-            f"table {name} has no version {version}; the newest is {newest}",
-            table=name,
-            details={"newest": newest},
-        )
-    return version
+    oldest = oldest_version(path)
+    if oldest <= version <= newest:
+        return version
+    kept = f"the newest is {newest}" if not oldest else f"it keeps versions {oldest} to {newest}"
+    raise VersionNotFound(
+        f"table {name} has no version {version}; {kept}",
+        table=name,
+        details={"oldest": oldest, "newest": newest},
+    )
+
+
+def oldest_version(path: Path) -> int:
+    """Find the oldest version that a table's log still tells of completely.
+
+    Once commits have been cleaned away, that is the first checkpoint with all commits after it.
+    """
+    first = min((int(e.stem) for e in log_entries(path)), default=0)
+    if first == 0:
+        return 0
+    names = (f.name for f in (path / "_delta_log").glob("*.checkpoint*"))
+    checkpoints = {int(name.partition(".")[0]) for name in names if name[:1].isdigit()}
+    return min((c for c in checkpoints if c >= first - 1), default=first)
 
 
 def moment(text: str, *, name: str) -> datetime:
@@ -57,10 +74,18 @@ def moment(text: str, *, name: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def too_early(text: str, *, name: str) -> VersionNotFound:
+def too_early(text: str, *, name: str, path: Path) -> VersionNotFound:
     """Make the error for a time before the first version that a table keeps."""
+    oldest = oldest_version(path)
+    entry = log_entry(path, oldest)
+    since = ""
+    if entry.exists():
+        began = datetime.fromtimestamp(entry.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        since = f", with version {oldest} at {began}"
     return VersionNotFound(
-        f"table {name} was not there at {text}; its log begins later", table=name
+        f"table {name} was not there at {text}; its log begins later{since}",
+        table=name,
+        details={"oldest": oldest},
     )
 
 

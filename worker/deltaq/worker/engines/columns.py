@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import ConstraintViolated, InvalidFrame, InvalidRequest, SchemaMismatch
-from deltaq.tasks.request import FrameRequest, Merge, Overwrite
+from deltaq.tasks.request import Create, FrameRequest, Merge, Overwrite
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.delta_types import delta_name
 
@@ -32,7 +32,7 @@ def check_partitions(request: FrameRequest, partitions: Sequence[str]) -> None:
         )
 
 
-def check_new_partitions(request: FrameRequest, schema: pa.Schema) -> None:
+def check_new_partitions(request: FrameRequest | Create, schema: pa.Schema) -> None:
     """Check that a table with these columns can be partitioned as a request wants.
 
     Raises:
@@ -109,12 +109,19 @@ def check_required(table: pa.Schema, frame: Sequence[str], *, name: str) -> None
 def columns_to_update(request: Merge, frame: Sequence[str], table: Sequence[str]) -> list[str]:
     """List the columns that a merge changes in matched rows.
 
+    Args:
+        request: The merge.
+        frame: Columns of its rows.
+        table: Columns that the table has, or will have by it.
+
     Raises:
         SchemaMismatch: The frame or the table lacks one.
         InvalidRequest: The merge neither updates, inserts nor deletes.
     """
     if request.update == () and not request.insert and request.delete_when is None:
         raise InvalidRequest("the merge neither updates, inserts nor deletes", table=request.table)
+    if request.update is None and request.schema_mode:
+        return [column for column in table if column in frame]
     if request.update is None:
         lacking = [column for column in table if column not in frame]
         if lacking:

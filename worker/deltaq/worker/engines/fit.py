@@ -68,11 +68,13 @@ def fit_schema(
     """
     _check_names(frame, name)
     if table is None:
-        return pa.schema(_created_fields(frame, frame.names, name))
+        return pa.schema(created_fields(frame, frame.names, name))
     extra = [c for c in frame.names if c not in table.names]
     unknown = [c for c in extra if c not in extra_allowed]
     misfits = [_misfit(frame.field(c), table.field(c)) for c in frame.names if c in table.names]
     problems = [f"column {c!r} is not in it{did_you_mean(c, table.names)}" for c in unknown]
+    if problems:
+        problems[-1] += " (schema_mode='merge' adds new columns)"
     problems += [m for m in misfits if m]
     if problems:
         raise SchemaMismatch(
@@ -82,7 +84,7 @@ def fit_schema(
         )
     present = set(frame.names)
     fields = [pa.field(f.name, plain_type(f.type)) for f in table if f.name in present]
-    return pa.schema(fields + _created_fields(frame, extra, name))
+    return pa.schema(fields + created_fields(frame, extra, name))
 
 
 def fitted_batches(paths: Sequence[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -172,8 +174,12 @@ def _check_names(frame: pa.Schema, name: str) -> None:
         )
 
 
-def _created_fields(frame: pa.Schema, names: Sequence[str], table: str) -> list[pa.Field]:
-    """Make the fields of new columns; a new column needs a type and name that Delta has."""
+def created_fields(frame: pa.Schema, names: Sequence[str], table: str) -> list[pa.Field]:
+    """Make the fields of new columns.
+
+    Raises:
+        InvalidFrame: One has a name or a type that Delta does not have.
+    """
     fields, problems = [], []
     for column in names:
         if not column or any(c in _FORBIDDEN_IN_NAMES for c in column):

@@ -29,6 +29,9 @@ class Snapshot:
     ledger: int
     schema_json: str
     partition_by: tuple[str, ...]
+    properties: dict[str, str]
+    #: Writer features; older protocols list none.
+    features: frozenset[str]
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -65,6 +68,7 @@ class Kernel:
         engines = package.defaults.engine.DefaultEngine
         self._engine = engines.create(session._jsc.hadoopConfiguration())
         self._table = package.Table  # kept: each look-up of a class is a few round trips
+        self._mapper = session._jvm.com.fasterxml.jackson.databind.ObjectMapper()  # type: ignore[union-attr]
 
     def ledger(self, table: Path, app_id: str) -> int:
         """Read the last committed sequence of a ledger in the newest version; -1 for none."""
@@ -85,6 +89,8 @@ class Kernel:
             schema_json=str(latest.getSchema().toJson()),
             # By index: py4j ends an iteration with an exception, which costs 15 ms.
             partition_by=tuple(partitions.get(i) for i in range(partitions.size())),
+            properties=self._json(latest.getMetadata().getConfiguration()),
+            features=frozenset(self._json(latest.getProtocol().getWriterFeatures())),
         )
 
     def version_at(self, table: Path, milliseconds: int) -> int | None:
@@ -104,6 +110,10 @@ class Kernel:
                 return None
             raise
         return int(found.getVersion())
+
+    def _json(self, value: Any) -> Any:
+        """Take a map or set of texts over at one go, not one by one."""
+        return json.loads(self._mapper.writeValueAsString(value))
 
     def _ledger(self, snapshot: Any, app_id: str) -> int:
         found = snapshot.getLatestTransactionVersion(self._engine, app_id)

@@ -17,7 +17,7 @@ from deltaq.tasks.request import EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.engines import Commit, NotNative, native_maintenance, native_reads
+from deltaq.worker.engines import Commit, NotNative, Parts, native_maintenance, native_reads
 from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
 from deltaq.worker.engines.native_errors import native_errors
@@ -77,6 +77,16 @@ class NativeEngine:
         with native_errors(query.table):
             return found.version, native_reads.write_rows(found, destination)
 
+    def scan(self, query: Read, parts: Parts) -> int:
+        """Write the rows a query asks for as they are read, and return the table's version."""
+        with self._handles.use(query.table) as handle:
+            found = native_reads.find_rows(native_reads.at_version(handle, query), query)
+        with native_errors(query.table):
+            for batch in native_reads.plain_batches(found):
+                parts.write(batch)
+            parts.flush(found.schema)
+        return found.version
+
     def history(self, table: str, limit: int) -> pa.Table:
         """Read the newest commits, newest first, with Delta's columns of DESCRIBE HISTORY."""
         with self._handles.use(table) as handle:
@@ -108,13 +118,6 @@ class NativeEngine:
             if not dry_run:
                 native_maintenance.remove_checksums(self._lake.path(table))
             return removed
-
-    def restore(
-        self, table: str, *, version: int | None = None, timestamp: str | None = None
-    ) -> dict[str, Any]:
-        """Make an older version of a table the newest; its ledgers stay where they are."""
-        with self._writable(table) as found:
-            return native_maintenance.restore(found, version=version, timestamp=timestamp)
 
     def tidy(self, table: str) -> None:
         """Write a checkpoint if it is time; best while nobody waits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,13 +19,23 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
+from deltalake.table import TableMerger
 
 from deltaq.tasks.errors import ConstraintViolated, DeltaqError
-from deltaq.tasks.request import Append, Delete, FrameRequest, Merge, Overwrite
+from deltaq.tasks.request import (
+    Append,
+    Create,
+    Delete,
+    FrameRequest,
+    Merge,
+    MergeScd2,
+    Overwrite,
+    TableChange,
+)
 from deltaq.tasks.settings import MiB
 from deltaq.tasks.staging import StagingArea, open_staged
 from deltaq.worker import ledger
-from deltaq.worker.engines import NotNative, RowCounts
+from deltaq.worker.engines import NotNative, RowCounts, native_verbs, scd2
 from deltaq.worker.engines.coalesce import last_rows
 from deltaq.worker.engines.columns import (
     check_new_partitions,
@@ -36,6 +46,7 @@ from deltaq.worker.engines.columns import (
     outside_where,
 )
 from deltaq.worker.engines.delta_types import delta_name
+from deltaq.worker.engines.evolve import evolve
 from deltaq.worker.engines.fit import (
     check_keys_present,
     check_unique_keys,
@@ -44,7 +55,7 @@ from deltaq.worker.engines.fit import (
 )
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_errors import native_errors
-from deltaq.worker.engines.native_limits import check_partition_types
+from deltaq.worker.engines.native_limits import check_evolvable, check_partition_types, features
 from deltaq.worker.engines.native_rules import broken_rule
 from deltaq.worker.expressions import columns_in, translate
 from deltaq.worker.groups import CommitGroup
@@ -93,25 +104,35 @@ class Change:
             raise
 
     def _perform(self) -> tuple[RowCounts, ...]:
-        request = self._group.first
-        if isinstance(request, Append):
-            self._append(request)
-            rows = [r.rows for r in self._group.requests if isinstance(r, Append)]
-            return tuple(RowCounts(inserted=n) for n in rows)
-        if isinstance(request, Overwrite):
-            deleted = self._overwrite(request)
-            return (RowCounts(inserted=request.rows, deleted=deleted),)
-        if isinstance(request, Merge):
-            counts = self._merge(request)
-            # Of several merges in one commit, none can tell which rows were its own.
-            return (counts,) if len(self._paths) == 1 else (RowCounts(),) * len(self._paths)
-        return (self._delete(request),)
+        match self._group.first:
+            case Append() as request:
+                self._append(request)
+                rows = [r.rows for r in self._group.requests if isinstance(r, Append)]
+                return tuple(RowCounts(inserted=n) for n in rows)
+            case Overwrite() as request:
+                deleted = self._overwrite(request)
+                return (RowCounts(inserted=request.rows, deleted=deleted),)
+            case Merge() as request:
+                counts = self._merge(request)
+                # Of several merges in one commit, none can tell which rows were its own.
+                return (counts,) if len(self._paths) == 1 else (RowCounts(),) * len(self._paths)
+            case MergeScd2() as request:
+                return (self._merge_scd2(request),)
+            case Delete() as request:
+                return (self._delete(request),)
+            case Create() as request:
+                native_verbs.create(self._handle, request, **self._commit())
+            case request if isinstance(request, TableChange):
+                before = self._handle.existing().version()
+                native_verbs.change(self._handle, request, **self._commit())
+                self._commit_if_unchanged(before)
+        return (RowCounts(),)
 
     def _append(self, request: Append) -> None:
         if self._handle.table is None:
             self._create(request)
             return
-        self._write(self._rows_for_table(request), mode="append")
+        self._write_frame(request, mode="append")
 
     def _overwrite(self, request: Overwrite) -> int | None:
         """Replace rows; the number of those that are gone, where only some are replaced."""
@@ -119,13 +140,12 @@ class Change:
             self._check_inside(request)
             self._create(request)
             return None
-        rows = self._rows_for_table(request)
         if request.where is None:
-            self._write(rows, mode="overwrite")
+            self._write_frame(request, mode="overwrite")
             return None
         where = translate(request.where, self._handle.schema, what="where")
         before = _count(self._handle.existing())
-        self._write(rows, mode="overwrite", predicate=where)
+        self._write_frame(request, mode="overwrite", predicate=where)
         after = _count(self._handle.existing())
         return None if before is None or after is None else before + request.rows - after
 
@@ -144,9 +164,8 @@ class Change:
         before = table.version()
         metrics = table.delete(
             translate(request.where, self._handle.schema, what="where"),
-            commit_properties=self._properties(),
-            post_commithook_properties=_NO_HOOKS,
             writer_properties=_FORMAT,
+            **self._commit(),
         )
         self._commit_if_unchanged(before)
         return RowCounts(deleted=metrics.get("num_deleted_rows"))
@@ -160,15 +179,17 @@ class Change:
         extra: frozenset[str] = frozenset()
         if request.delete_when is not None:
             extra = columns_in(request.delete_when, frame, what="delete_when")
-        fitted = fit_schema(frame, schema, name=request.table, extra_allowed=extra)
         if schema is None:
+            fit_schema(frame, None, name=request.table)
             if not request.insert:
                 self._handle.existing()
             return self._create(request)
-        for key in request.keys:
-            if pt.is_floating(schema.field(key).type):
-                # Its NaN and -0.0 are not those of Spark, least of all in its statistics.
-                raise NotNative(f"key column {key!r} is a {delta_name(schema.field(key).type)}")
+        if self._evolved(request, extra) != schema:
+            raise NotNative(
+                "a merge that adds columns; add_column adds them before, on native as well"
+            )
+        fitted = fit_schema(frame, schema, name=request.table, extra_allowed=extra)
+        self._check_keys(request.keys)
         check_partitions(request, self._handle.existing().metadata().partition_columns)
         update = columns_to_update(request, frame.names, schema.names)
         if request.insert:
@@ -178,36 +199,81 @@ class Change:
     def _merge_rows(
         self, request: Merge, fitted: pa.Schema, update: list[str], schema: pa.Schema
     ) -> RowCounts:
-        table = self._handle.existing()
-        before = table.version()
         # Read before delta-rs asks for it, which panics when that fails.
         rows = pa.Table.from_batches(self._watched(self._batches(request, fitted)), fitted)
-        merger = table.merge(
-            rows,
-            " AND ".join(f"target.{_quoted(k)} = source.{_quoted(k)}" for k in request.keys),
-            source_alias="source",
-            target_alias="target",
-            # The source is small; known whole, it tells which of the table's files to leave out.
-            streamed_exec=False,
-            commit_properties=self._properties(),
-            post_commithook_properties=_NO_HOOKS,
-            writer_properties=_FORMAT,
-        )
+        merger = self._merger(rows, _match(request.keys, request.keys))
         kept = None
         if request.delete_when is not None:
             deleted = translate(request.delete_when, fitted, what="delete_when", qualifier="source")
             merger = merger.when_matched_delete(deleted)
             kept = f"({deleted}) IS NOT TRUE"
         if update:
-            values = {f"target.{_quoted(c)}": f"source.{_quoted(c)}" for c in update}
-            merger = merger.when_matched_update(values)
+            merger = merger.when_matched_update(_values(update))
         if request.insert:
-            values = {
-                f"target.{_quoted(c)}": f"source.{_quoted(c)}"
-                for c in fitted.names
-                if c in schema.names
-            }
+            values = _values(c for c in fitted.names if c in schema.names)
             merger = merger.when_not_matched_insert(values, predicate=kept)
+        return self._execute(merger)
+
+    def _merge_scd2(self, request: MergeScd2) -> RowCounts:
+        schema = self._handle.schema if self._handle.table else None
+        staged, keys = self._staged_schema(), request.keys
+        check_keys_present(staged, schema, keys, name=request.table)
+        check_unique_keys(self._paths, keys, name=request.table)
+        versions = scd2.versions_of(request, staged, schema)
+        rows = pa.Table.from_batches(self._batches(request, versions.frame), versions.frame)
+        if schema is None:
+            begun = scd2.first_versions(versions, rows)
+            return self._create_from(request, versions.table, iter(begun.to_batches()))
+        self._check_keys(keys)
+        check_partitions(request, self._handle.existing().metadata().partition_columns)
+        source = scd2.merge_source(versions, rows, self._current_versions(versions, rows))
+        if source.num_rows == 0:
+            self._commit_if_unchanged(self._handle.existing().version())
+            return RowCounts(inserted=0, updated=0, deleted=0)
+        matched = [scd2.match_column(place) for place in range(len(keys))]
+        is_current = f"target.{_quoted(request.is_current)}"
+        merger = self._merger(source, f"{_match(keys, matched)} AND {is_current}")
+        merger = merger.when_matched_update(_values([request.valid_to, request.is_current]))
+        begins = f"source.{_quoted(matched[0])} IS NULL"
+        return self._execute(
+            merger.when_not_matched_insert(_values(versions.table.names), predicate=begins)
+        )
+
+    def _current_versions(self, versions: scd2.Versions, rows: pa.Table) -> pa.Table:
+        """Read the current versions of the keys in a frame, a batch at a time."""
+        request = versions.request
+        schema = pa.schema([versions.table.field(name) for name in versions.compared])
+        columns = ", ".join(map(_quoted, schema.names))
+        query = f"SELECT {columns} FROM versions WHERE {_quoted(request.is_current)}"
+        found = QueryBuilder().register("versions", self._handle.existing()).execute(query)
+        batches = (
+            pa.Table.from_batches([batch]).cast(schema)
+            for batch in pa.RecordBatchReader.from_stream(found)
+        )
+        matching = [scd2.matching(batch, rows, request.keys) for batch in batches]
+        return pa.concat_tables([schema.empty_table(), *matching])
+
+    def _check_keys(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            kind = self._handle.schema.field(key).type
+            if pt.is_floating(kind):
+                # Its NaN and -0.0 are not those of Spark, least of all in its statistics.
+                raise NotNative(f"key column {key!r} is a {delta_name(kind)}")
+
+    def _merger(self, rows: pa.Table, condition: str) -> TableMerger:
+        return self._handle.existing().merge(
+            rows,
+            condition,
+            source_alias="source",
+            target_alias="target",
+            # The source is small; known whole, it tells which of the table's files to leave out.
+            streamed_exec=False,
+            writer_properties=_FORMAT,
+            **self._commit(),
+        )
+
+    def _execute(self, merger: TableMerger) -> RowCounts:
+        before = self._handle.existing().version()
         metrics = merger.execute()
         self._commit_if_unchanged(before)
         return RowCounts(
@@ -219,24 +285,28 @@ class Change:
     def _create(self, request: FrameRequest) -> RowCounts:
         """Create the table with the rows of the group, as its first commit."""
         fitted = fit_schema(self._staged_schema(), None, name=request.table)
-        check_new_partitions(request, fitted)
-        check_partition_types(fitted, request.partition_by or ())
         batches = self._batches(request, fitted)
         with contextlib.ExitStack() as stack:
             if isinstance(request, Merge) and request.delete_when is not None:
                 kept = f"({translate(request.delete_when, fitted, what='delete_when')}) IS NOT TRUE"
                 batches = stack.enter_context(self._filtered(fitted, batches, kept))
-            counted = _Counted(batches)
-            write_deltalake(
-                str(self._handle.path),
-                self._reader(fitted, counted),
-                mode="error",
-                partition_by=list(request.partition_by or ()),
-                target_file_size=_FILE_BYTES,
-                commit_properties=self._properties(),
-                post_commithook_properties=_NO_HOOKS,
-                writer_properties=_FORMAT,
-            )
+            return self._create_from(request, fitted, batches)
+
+    def _create_from(
+        self, request: FrameRequest, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+    ) -> RowCounts:
+        check_new_partitions(request, schema)
+        check_partition_types(schema, request.partition_by or ())
+        counted = _Counted(batches)
+        write_deltalake(
+            str(self._handle.path),
+            self._reader(schema, counted),
+            mode="error",
+            partition_by=list(request.partition_by or ()),
+            target_file_size=_FILE_BYTES,
+            writer_properties=_FORMAT,
+            **self._commit(),
+        )
         return RowCounts(inserted=counted.rows, updated=0, deleted=0)
 
     def _batches(self, request: FrameRequest, fitted: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -265,26 +335,56 @@ class Change:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _rows_for_table(self, request: FrameRequest) -> pa.RecordBatchReader:
-        """Read the group's rows with all of the table's columns, missing ones null."""
-        schema = self._handle.schema
-        check_partitions(request, self._handle.existing().metadata().partition_columns)
-        fitted = fit_schema(self._staged_schema(), schema, name=request.table)
+    def _write_frame(self, request: Append | Overwrite, **options: Any) -> None:
+        """Write the group's rows with all of the table's columns, missing ones null."""
+        table, schema = self._handle.existing(), self._handle.schema
+        partitions = table.metadata().partition_columns
+        check_partitions(request, partitions)
+        evolved = self._evolved(request)
+        fitted = fit_schema(self._staged_schema(), evolved, name=request.table)
         check_required(schema, fitted.names, name=request.table)
         batches = self._batches(request, fitted)
-        if len(fitted) == len(schema):
-            return self._reader(fitted, batches)
-        whole = fit_schema(schema, schema, name=request.table)
-        return self._reader(whole, (_completed(batch, whole) for batch in batches))
+        if evolved == schema:
+            whole = fit_schema(schema, schema, name=request.table)
+        else:
+            check_evolvable(table)
+            if partitions:
+                raise NotNative("new columns of a partitioned table, which it would reorder")
+            # Columns that may be null in the frame could be so in the table from then on.
+            whole = evolved
+            batches = self._never_null(batches)
+            options["schema_mode"] = "merge"
+        if len(fitted) < len(whole) or whole is evolved:
+            batches = (_completed(batch, whole) for batch in batches)
+        self._write(self._reader(whole, batches), **options)
+
+    def _evolved(
+        self, request: FrameRequest, delete_columns: frozenset[str] = frozenset()
+    ) -> pa.Schema:
+        """Say which columns the table will have; delta-rs reads none that can be widened."""
+        return evolve(
+            request,
+            self._staged_schema(),
+            self._handle.schema,
+            features=features(self._handle.existing()),
+            widening=False,
+            delete_columns=delete_columns,
+        )
+
+    def _never_null(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        required = [field.name for field in self._handle.schema if not field.nullable]
+        for batch in batches:
+            if any(batch.column(name).null_count for name in required):
+                raise broken_rule(self._handle, self._group, self._paths)
+            yield batch
 
     def _write(self, rows: pa.RecordBatchReader, **options: Any) -> None:
         write_deltalake(
             self._handle.existing(),
             rows,
             target_file_size=_FILE_BYTES,
-            commit_properties=self._properties(),
-            post_commithook_properties=_NO_HOOKS,
             writer_properties=_FORMAT,
+            **self._commit(),
             **options,
         )
 
@@ -308,13 +408,15 @@ class Change:
         with open_staged(self._paths[0]) as file:
             return file.schema_arrow
 
-    def _properties(self) -> CommitProperties:
+    def _commit(self) -> dict[str, Any]:
+        """Make the arguments by which a commit moves the ledger, or is none."""
         moved = Transaction(self._group.app_id, self._group.sequence, int(time.time() * 1000))
-        return CommitProperties(
+        properties = CommitProperties(
             custom_metadata={"userMetadata": ledger.note(self._group)},
             app_transactions=[moved],
             max_commit_retries=0,
         )
+        return {"commit_properties": properties, "post_commithook_properties": _NO_HOOKS}
 
 
 class _Counted:
@@ -346,6 +448,15 @@ def _count(table: DeltaTable) -> int | None:
         return None
     rows = pa.chunked_array(pa.table(table.get_add_actions())["num_records"])
     return None if rows.null_count else sum(rows.to_pylist())
+
+
+def _match(keys: Sequence[str], columns: Sequence[str]) -> str:
+    pairs = zip(keys, columns, strict=True)
+    return " AND ".join(f"target.{_quoted(k)} = source.{_quoted(c)}" for k, c in pairs)
+
+
+def _values(columns: Iterable[str]) -> dict[str, str]:
+    return {f"target.{_quoted(c)}": f"source.{_quoted(c)}" for c in columns}
 
 
 def _quoted(column: str) -> str:

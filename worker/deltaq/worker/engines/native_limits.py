@@ -44,8 +44,7 @@ def check_writable(table: DeltaTable, schema: pa.Schema) -> None:
     Raises:
         NotNative: It would not.
     """
-    features = set(table.protocol().writer_features or ())
-    if foreign := sorted(features - _WRITABLE):
+    if foreign := sorted(features(table) - _WRITABLE):
         raise NotNative(f"the table has {', '.join(foreign)}", of_table=True)
     for field in schema:
         for key, rule in _COLUMN_RULES.items():
@@ -55,6 +54,24 @@ def check_writable(table: DeltaTable, schema: pa.Schema) -> None:
     for name, text in constraints(table).items():
         if not _reads_the_same(text, schema):
             raise NotNative(f"constraint {name} is for Spark to evaluate: {text}", of_table=True)
+
+
+def features(table: DeltaTable) -> frozenset[str]:
+    """Name the writer features that a table lists; older protocols list none."""
+    return frozenset(table.protocol().writer_features or ())
+
+
+def check_evolvable(table: DeltaTable) -> None:
+    """Check that delta-rs adds columns to a table as Spark would.
+
+    Raises:
+        NotNative: It would give them no id to be mapped by, or leave them out of the changes.
+    """
+    properties = table.metadata().configuration
+    if properties.get("delta.columnMapping.mode", "none") != "none":
+        raise NotNative("new columns of a table with column mapping")
+    if properties.get("delta.enableChangeDataFeed") == "true":
+        raise NotNative("new columns of a table with a change data feed")
 
 
 def check_partition_types(schema: pa.Schema, partitions: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Maintenance with delta-rs: verbs that change how a table is stored, or which version counts.
+"""Maintenance with delta-rs: verbs that change how a table is stored.
 
 They move no ledger: doing one twice does no harm.
 """
@@ -6,13 +6,12 @@ They move no ledger: doing one twice does no harm.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
 
-from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, VersionNotFound
+from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
 from deltaq.tasks.suggest import did_you_mean
 
 #: Hours; files of the last week may be needed by readers and time travel (Delta's default).
@@ -62,26 +61,3 @@ def remove_checksums(path: Path) -> None:
     for checksum in path.rglob(".*.crc"):
         if not checksum.with_name(checksum.name[1:].removesuffix(".crc")).exists():
             checksum.unlink(missing_ok=True)
-
-
-def restore(
-    table: DeltaTable, *, version: int | None = None, timestamp: str | None = None
-) -> dict[str, Any]:
-    """Make an older version the newest, by one commit; return delta-rs's metrics.
-
-    Raises:
-        InvalidRequest: Not exactly one of version and timestamp, or it is no time.
-        VersionNotFound: The table has no such version, or not its files any more.
-    """
-    if (version is None) == (timestamp is None):
-        raise InvalidRequest("restore needs either version or timestamp")
-    if version is not None:
-        if not 0 <= version <= table.version():
-            raise VersionNotFound(f"there is no version {version}; the newest is {table.version()}")
-        return table.restore(version, commit_properties=_ONCE)
-    try:
-        moment = datetime.fromisoformat(str(timestamp))
-    except ValueError as exc:
-        raise InvalidRequest(f"timestamp={timestamp!r} is not in ISO 8601") from exc
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return table.restore(moment, commit_properties=_ONCE)

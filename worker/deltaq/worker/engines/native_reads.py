@@ -46,7 +46,9 @@ def at_version(handle: Handle, query: Read) -> DeltaTable:
     if query.version is None and query.timestamp is None:
         return handle.existing()
     if query.version is not None:
-        version = asked.check_version(query.version, newest, name=handle.name)
+        version = asked.check_version(
+            query.version, newest, name=handle.name, path=handle.path
+        )
         return DeltaTable(str(handle.path), version=version)
     return _at_time(handle, str(query.timestamp))
 
@@ -70,6 +72,12 @@ def find_rows(table: DeltaTable, query: Read) -> Found:
     )
 
 
+def plain_batches(found: Found) -> Iterator[pa.RecordBatch]:
+    """Read the rows, in the order and types of the schema."""
+    for batch in found.batches:
+        yield batch.select(found.schema.names).cast(found.schema)
+
+
 def write_rows(found: Found, destination: Path) -> int:
     """Write rows into a new folder; return how many they are.
 
@@ -85,9 +93,9 @@ def write_rows(found: Found, destination: Path) -> int:
             pa.OSFile(str(destination / "part-0.arrow"), "wb") as file,
             pa.ipc.new_file(file, found.schema) as writer,
         ):
-            for batch in found.batches:
+            for batch in plain_batches(found):
                 rows += batch.num_rows
-                writer.write_batch(batch.select(found.schema.names).cast(found.schema))
+                writer.write_batch(batch)
     except OSError as exc:
         raise StorageUnavailable(f"{destination}: cannot be written: {exc}") from exc
     return rows
@@ -139,7 +147,7 @@ def _at_time(handle: Handle, text: str) -> DeltaTable:
     # delta-rs takes the first version for any time before it.
     entry = handle.path / "_delta_log" / f"{table.version():020d}.json"
     if entry.exists() and entry.stat().st_mtime > moment.timestamp():
-        raise asked.too_early(text, name=handle.name)
+        raise asked.too_early(text, name=handle.name, path=handle.path)
     return table
 
 

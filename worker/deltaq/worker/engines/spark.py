@@ -14,34 +14,18 @@ import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable
 from deltaq.tasks.query import Read
-from deltaq.tasks.request import Append, Delete, EngineName, FrameRequest, Merge
+from deltaq.tasks.request import EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.engines import Commit, spark_commands
+from deltaq.worker.engines import Commit, Parts, spark_commands
 from deltaq.worker.engines.asked import history_table
-from deltaq.worker.engines.columns import (
-    check_new_partitions,
-    check_partition_values,
-    check_partitions,
-    check_required,
-    columns_to_update,
-)
-from deltaq.worker.engines.delta_schema import arrow_schema
-from deltaq.worker.engines.delta_types import is_text
-from deltaq.worker.engines.fit import (
-    check_keys_present,
-    check_unique_keys,
-    fit_schema,
-    fitted_batches,
-)
 from deltaq.worker.engines.kernel import Kernel, Snapshot
+from deltaq.worker.engines.spark_change import Change
 from deltaq.worker.engines.spark_counts import counts
 from deltaq.worker.engines.spark_errors import spark_errors
-from deltaq.worker.engines.spark_frames import staged_frame, staged_schema
-from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description, prepare
+from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description
 from deltaq.worker.engines.transaction import LedgerAt, Transactions
-from deltaq.worker.expressions import columns_in
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark, WarmState
@@ -51,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a query waits for Spark to be warm; a start takes 10 to 20.
 _READY_WITHIN = 60.0
+#: Rows of one part of a scan, which the client reads as a whole.
+_ROWS_PER_PART = 100_000
 _DELTA = "spark.databricks.delta."
 
 
@@ -100,7 +86,14 @@ class SparkEngine:
             session = connection.session.newSession()
             session.conf.set(f"{_DELTA}commitInfo.userMetadata", ledger.note(group))
             with _job(session, _job_group(group)), connection.transactions.guard(group, ledger_at):
-                self._perform(session, group, snapshot)
+                Change(
+                    group,
+                    path,
+                    snapshot,
+                    session=session,
+                    kernel=connection.kernel,
+                    staging=self._staging,
+                ).perform()
                 version = _committed_version(session)
                 if version is None and snapshot:  # nothing to delete
                     spark_commands.advance_ledger(session, path, snapshot.identity_columns)
@@ -121,7 +114,9 @@ class SparkEngine:
             with spark_errors(group.table):
                 connection.session.sparkContext.cancelJobGroup(_job_group(group))
 
-    def read(self, query: Read, destination: Path) -> tuple[int, int]:
+    def read(
+        self, query: Read, destination: Path, *, rows_per_file: int = 0
+    ) -> tuple[int, int]:
         """Write the rows a query asks for as Parquet files into a new folder."""
         path = self._existing(query.table)
         with self._connected(query.table, wait=_READY_WITHIN) as connection:
@@ -129,9 +124,21 @@ class SparkEngine:
             session = connection.session.newSession()
             reader = session.read.format("delta").option("versionAsOf", version)
             with _job(session, query.request_id):
-                asked_rows(reader.load(str(path)), query).write.parquet(str(destination))
+                rows = asked_rows(reader.load(str(path)), query)
+                rows.write.option("maxRecordsPerFile", rows_per_file).parquet(str(destination))
         files = destination.glob("*.parquet")
         return version, sum(pq.read_metadata(file).num_rows for file in files)
+
+    def scan(self, query: Read, parts: Parts) -> int:
+        """Hand over the rows a query asks for, once Spark has written all of them."""
+        work = self._staging.new_work_path()
+        try:
+            version, _ = self.read(query, work, rows_per_file=_ROWS_PER_PART)
+            for file in sorted(work.glob("*.parquet")):
+                parts.take(file, suffix="parquet", rows=pq.read_metadata(file).num_rows)
+        finally:
+            self._staging.remove(work)
+        return version
 
     def history(self, table: str, limit: int) -> pa.Table:
         """Read the newest commits, newest first, with Delta's columns of DESCRIBE HISTORY."""
@@ -194,108 +201,6 @@ class SparkEngine:
                     session=session, kernel=Kernel(session), transactions=Transactions(session)
                 )
             return self._connection
-
-    def _perform(
-        self, session: SparkSession, group: CommitGroup, snapshot: Snapshot | None
-    ) -> None:
-        request = group.first
-        path = self._lake.path(group.table)
-        if isinstance(request, Delete):
-            if snapshot is None:
-                raise self._lake.missing(group.table)
-            prepare(session, request.where, snapshot.schema)
-            spark_commands.delete(session, path, request.where)
-            return
-        if isinstance(request, Merge):
-            self._merge(session, group, request, snapshot)
-            return
-        partitions = self._partitions(group, request, snapshot)
-        with self._frame(session, group, snapshot) as frame:
-            if snapshot:
-                check_required(snapshot.required, frame.columns, name=group.table)
-            if isinstance(request, Append):
-                spark_commands.append(frame, path, partitions)
-            elif request.where is None:
-                spark_commands.overwrite(frame, path, partitions)
-            else:
-                schema = snapshot.schema if snapshot else arrow_schema(frame.schema.json())
-                prepare(session, request.where, schema)
-                if snapshot:
-                    spark_commands.overwrite_where(frame, path, request.where)
-                else:
-                    spark_commands.check_all(frame, request)
-                    spark_commands.append(frame, path, partitions)
-
-    def _merge(
-        self, session: SparkSession, group: CommitGroup, request: Merge, snapshot: Snapshot | None
-    ) -> None:
-        path, staged = self._lake.path(group.table), self._staged(group)
-        columns = staged_schema(staged[0])
-        table = snapshot.schema if snapshot else None
-        check_keys_present(columns, table, request.keys, name=request.table)
-        several = len(staged) > 1
-        if not several:
-            check_unique_keys(staged, request.keys, name=request.table)
-        extra: frozenset[str] = frozenset()
-        if request.delete_when is not None:
-            extra = columns_in(request.delete_when, columns, what="delete_when")
-        if snapshot is None and not request.insert:
-            raise self._lake.missing(request.table)
-        partitions = self._partitions(group, request, snapshot)
-        with staged_frame(
-            session,
-            self._staging,
-            staged,
-            table,
-            name=request.table,
-            extra_allowed=extra,
-            keys=request.keys if several else (),
-        ) as frame:
-            if snapshot is None:
-                spark_commands.insert_all(frame, path, partitions, request.delete_when)
-                return
-            optional = snapshot.filled_columns.difference(columns.names)
-            needed = [c for c in snapshot.schema.names if c not in optional]
-            update = columns_to_update(request, columns.names, needed)
-            if request.insert:
-                check_required(snapshot.required, columns.names, name=request.table)
-            spark_commands.merge(session, frame, path, request, update)
-
-    def _partitions(
-        self, group: CommitGroup, request: FrameRequest, snapshot: Snapshot | None
-    ) -> tuple[str, ...]:
-        """Return the partitions that the table has or will have.
-
-        Raises:
-            SchemaMismatch: It has others than the request says, or a value makes no folder.
-            InvalidFrame: It cannot have these.
-        """
-        paths = self._staged(group)
-        staged = staged_schema(paths[0])
-        if snapshot is None:
-            check_new_partitions(request, fit_schema(staged, None, name=group.table))
-            partitions = request.partition_by or ()
-        else:
-            check_partitions(request, snapshot.partition_by)
-            partitions = snapshot.partition_by
-        texts = [c for c in partitions if c in staged.names and is_text(staged.field(c).type)]
-        if texts:
-            batches = fitted_batches(paths, pa.schema([(c, pa.string()) for c in texts]))
-            for _ in check_partition_values(batches, texts, name=group.table):
-                pass
-        return partitions
-
-    def _staged(self, group: CommitGroup) -> list[Path]:
-        return [self._staging.request_path(r.table, r.request_id) for r in group.requests]
-
-    def _frame(self, session: SparkSession, group: CommitGroup, snapshot: Snapshot | None) -> Any:
-        return staged_frame(
-            session,
-            self._staging,
-            self._staged(group),
-            snapshot.schema if snapshot else None,
-            name=group.table,
-        )
 
 
 def _job_group(group: CommitGroup) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from deltaq.tasks.request import Merge, Overwrite
 from deltaq.worker.engines.columns import outside_where
+from deltaq.worker.engines.scd2 import Versions, match_column
+from deltaq.worker.engines.sql_types import quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
@@ -16,19 +20,23 @@ if TYPE_CHECKING:
 _DELETED = "__deltaq_delete"
 
 
-def append(frame: DataFrame, table: Path, partitions: tuple[str, ...]) -> None:
-    """Add a frame's rows."""
-    _writer(frame, "append", partitions).save(str(table))
+def append(
+    frame: DataFrame, table: Path, partitions: tuple[str, ...], *, evolves: bool = False
+) -> None:
+    """Add a frame's rows; ``evolves`` lets the table have the frame's columns and types."""
+    _writer(frame, "append", partitions, evolves).save(str(table))
 
 
-def overwrite(frame: DataFrame, table: Path, partitions: tuple[str, ...]) -> None:
+def overwrite(
+    frame: DataFrame, table: Path, partitions: tuple[str, ...], *, evolves: bool = False
+) -> None:
     """Replace all rows."""
-    _writer(frame, "overwrite", partitions).save(str(table))
+    _writer(frame, "overwrite", partitions, evolves).save(str(table))
 
 
-def overwrite_where(frame: DataFrame, table: Path, where: str) -> None:
+def overwrite_where(frame: DataFrame, table: Path, where: str, *, evolves: bool = False) -> None:
     """Replace the rows that satisfy a condition, as all rows of the frame must."""
-    _writer(frame, "overwrite", ()).option("replaceWhere", where).save(str(table))
+    _writer(frame, "overwrite", (), evolves).option("replaceWhere", where).save(str(table))
 
 
 def check_all(frame: DataFrame, request: Overwrite) -> None:
@@ -45,17 +53,35 @@ def check_all(frame: DataFrame, request: Overwrite) -> None:
 
 
 def merge(
-    session: SparkSession, frame: DataFrame, table: Path, request: Merge, update: list[str]
+    session: SparkSession,
+    frame: DataFrame,
+    table: Path,
+    request: Merge,
+    update: list[str],
+    columns: list[str],
+    *,
+    evolves: bool = False,
 ) -> None:
-    """Merge a frame into a table that is there, changing ``update`` in matched rows."""
+    """Merge a frame into a table that is there.
+
+    Args:
+        session: Where it runs.
+        frame: The rows.
+        table: The table's folder.
+        request: The merge.
+        update: Columns to change in matched rows.
+        columns: Those that the table has, or will have if it evolves.
+        evolves: Let the table have the frame's columns and types.
+    """
     from delta.tables import DeltaTable
 
     target = DeltaTable.forPath(session, str(table))
-    columns = target.toDF().columns
     shared = [column for column in frame.columns if column in columns]
     source = _mark_deleted(frame, request.delete_when)
-    condition = " AND ".join(f"t.{_quoted(key)} = s.{_quoted(key)}" for key in request.keys)
+    condition = _match(request.keys, request.keys)
     builder = target.alias("t").merge(source.alias("s"), condition)
+    if evolves:
+        builder = builder.withSchemaEvolution()
     if request.delete_when is not None:
         builder = builder.whenMatchedDelete(f"s.{_DELETED}")
     if update:
@@ -64,6 +90,37 @@ def merge(
         kept = "true" if request.delete_when is None else f"NOT s.{_DELETED}"
         builder = builder.whenNotMatchedInsert(kept, _values(shared))
     builder.execute()
+
+
+def current_versions(frame: DataFrame, table: Path, versions: Versions) -> pa.Table:
+    """Read the current versions of a frame's keys."""
+    request, session = versions.request, frame.sparkSession
+    rows = session.read.format("delta").load(str(table)).where(quoted(request.is_current))
+    keys = list(request.keys)
+    found = rows.alias("t").join(
+        frame.select(*map(quoted, keys)).alias("s"), _match(keys, keys), "left_semi"
+    )
+    return found.select(*map(quoted, versions.compared)).toArrow()
+
+
+def merge_versions(
+    session: SparkSession, source: DataFrame, table: Path, versions: Versions
+) -> None:
+    """End versions and begin others, as the source of :func:`scd2.merge_source` says."""
+    from delta.tables import DeltaTable
+
+    request = versions.request
+    matched = [match_column(place) for place in range(len(request.keys))]
+    condition = f"{_match(request.keys, matched)} AND t.{quoted(request.is_current)}"
+    builder = DeltaTable.forPath(session, str(table)).alias("t").merge(source.alias("s"), condition)
+    builder = builder.whenMatchedUpdate(set=_values([request.valid_to, request.is_current]))
+    begins = f"s.{quoted(matched[0])} IS NULL"
+    builder.whenNotMatchedInsert(begins, _values(versions.table.names)).execute()
+
+
+def _match(keys: Sequence[str], columns: Sequence[str]) -> str:
+    pairs = zip(keys, columns, strict=True)
+    return " AND ".join(f"t.{quoted(k)} = s.{quoted(c)}" for k, c in pairs)
 
 
 def insert_all(
@@ -91,8 +148,11 @@ def advance_ledger(session: SparkSession, table: Path, identity_columns: list[st
     rows.write.format("delta").mode("append").save(str(table))
 
 
-def _writer(frame: DataFrame, mode: str, partitions: tuple[str, ...]) -> DataFrameWriter:
-    return frame.write.format("delta").mode(mode).partitionBy(*partitions)
+def _writer(
+    frame: DataFrame, mode: str, partitions: tuple[str, ...], evolves: bool
+) -> DataFrameWriter:
+    writer = frame.write.format("delta").mode(mode).partitionBy(*partitions)
+    return writer.option("mergeSchema", str(evolves).lower())
 
 
 def _mark_deleted(frame: DataFrame, delete_when: str | None) -> DataFrame:
@@ -106,8 +166,4 @@ def _mark_deleted(frame: DataFrame, delete_when: str | None) -> DataFrame:
 
 
 def _values(columns: Iterable[str]) -> dict[str, str | Column]:
-    return {_quoted(column): f"s.{_quoted(column)}" for column in columns}
-
-
-def _quoted(column: str) -> str:
-    return "`" + column.replace("`", "``") + "`"
+    return {quoted(column): f"s.{quoted(column)}" for column in columns}

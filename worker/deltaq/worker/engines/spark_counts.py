@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deltaq.tasks.request import Append, Delete, Overwrite
+from deltaq.tasks.request import Append, Create, Delete, Overwrite, TableChange
 from deltaq.worker.durable import read_commit
 from deltaq.worker.engines import RowCounts
 from deltaq.worker.groups import CommitGroup
@@ -18,6 +18,8 @@ def counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, ..
     if len(group.members) > 1:
         # Of several merges in one commit, none can tell which rows were its own.
         return (RowCounts(),) * len(group.members)
+    if isinstance(request, Create | TableChange):
+        return (RowCounts(),)
     metrics = _metrics(table, version)
     if isinstance(request, Overwrite):
         return (RowCounts(inserted=request.rows, deleted=metrics.get("numDeletedRows")),)

@@ -76,6 +76,17 @@ def staged_frame(
         yield _open(session, [file], fitted)
 
 
+@contextmanager
+def table_frame(session: SparkSession, staging: StagingArea, rows: pa.Table) -> Iterator[DataFrame]:
+    """Open rows of Delta's types, which this process has, as a DataFrame.
+
+    Raises:
+        StorageUnavailable: The work file cannot be written.
+    """
+    with _work_file(staging, rows.schema, rows.to_batches()) as file:
+        yield _open(session, [file], rows.schema)
+
+
 def _same_types(staged: pa.Schema, fitted: pa.Schema) -> bool:
     """Tell whether Spark reads staged columns in the fitted types without a cast."""
     return all(plain_type(staged.field(f.name).type) == f.type for f in fitted)

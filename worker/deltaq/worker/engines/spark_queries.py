@@ -28,13 +28,15 @@ def asked_version(kernel: Kernel, table: Path, query: Read) -> int:
     """
     newest = kernel.snapshot(table)
     if query.version is not None:
-        return asked.check_version(query.version, newest.version, name=query.table)
+        return asked.check_version(
+            query.version, newest.version, name=query.table, path=table
+        )
     if query.timestamp is None:
         return newest.version
     moment = asked.moment(query.timestamp, name=query.table)
     version = kernel.version_at(table, int(moment.timestamp() * 1000))
     if version is None:
-        raise asked.too_early(query.timestamp, name=query.table)
+        raise asked.too_early(query.timestamp, name=query.table, path=table)
     return version
 
 

@@ -1,0 +1,110 @@
+"""The verbs of tables with delta-rs; each makes one commit, with the ledger in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, Field
+from deltalake import Schema as DeltaSchema
+
+from deltaq.tasks.query import Read
+from deltaq.tasks.request import (
+    AddColumn,
+    Create,
+    RenameColumn,
+    Restore,
+    SetProperties,
+    TableChange,
+)
+from deltaq.worker.engines import NotNative, native_reads
+from deltaq.worker.engines.asked import check_version
+from deltaq.worker.engines.handles import Handle
+from deltaq.worker.engines.native_limits import check_evolvable, check_partition_types, features
+from deltaq.worker.engines.verb_rules import check_rename, new_column, new_table, table_exists
+
+#: Properties of Delta that neither need a feature nor mean something else to delta-rs.
+_PLAIN = {
+    "delta.checkpointInterval": r"[1-9]\d*",
+    "delta.dataSkippingNumIndexedCols": r"-1|\d+",
+    "delta.logRetentionDuration": r"interval \d+ (days?|hours?|weeks?)",
+    "delta.deletedFileRetentionDuration": r"interval \d+ (days?|hours?|weeks?)",
+}
+
+
+def create(handle: Handle, request: Create, **commit: Any) -> None:
+    """Create a table without rows.
+
+    Raises:
+        TableExists: It is there.
+        NotNative: Spark is to see to its properties or partitions.
+    """
+    if handle.table is not None:
+        raise table_exists(request.table)
+    schema = new_table(request)
+    _check_properties(request.properties)
+    check_partition_types(schema, request.partition_by)
+    DeltaTable.create(
+        str(handle.path),
+        schema,
+        mode="error",
+        partition_by=list(request.partition_by),
+        description=request.comment,
+        configuration=request.properties,
+        # Else it refuses properties that are the user's own.
+        raise_if_key_not_exists=False,
+        **commit,
+    )
+
+
+def change(handle: Handle, request: TableChange, **commit: Any) -> None:
+    """Change a table besides its rows; no commit when it is so already.
+
+    Raises:
+        RequestError: It cannot be.
+        NotNative: Spark can.
+    """
+    table = handle.existing()
+    match request:
+        case Restore():
+            _restore(handle, request, **commit)
+        case SetProperties():
+            _check_properties(request.properties)
+            table.alter.set_table_properties(
+                request.properties, raise_if_not_exists=False, **commit
+            )
+        case AddColumn():
+            field = new_column(request, handle.schema, features(table))
+            check_evolvable(table)
+            added: list[Field] = DeltaSchema.from_arrow(pa.schema([field])).fields
+            table.alter.add_columns(added, **commit)
+        case RenameColumn():
+            check_rename(request, handle.schema, table.metadata().configuration)
+            raise NotNative("a column gets another name")
+
+
+def _restore(handle: Handle, request: Restore, **commit: Any) -> None:
+    table = handle.existing()
+    if request.version is not None:
+        version = check_version(
+            request.version, table.version(), name=request.table, path=handle.path
+        )
+    else:
+        asked = Read(
+            request_id=request.request_id,
+            client_id=request.client_id,
+            table=request.table,
+            timestamp=request.timestamp,
+        )
+        version = native_reads.at_version(handle, asked).version()
+    if version < table.version():
+        table.restore(version, **commit)
+
+
+def _check_properties(properties: Mapping[str, str]) -> None:
+    for name, value in properties.items():
+        ours = not name.lower().startswith("delta.")
+        if not ours and not re.fullmatch(_PLAIN.get(name, "(?!)"), value, re.IGNORECASE):
+            raise NotNative(f"property {name!r} is for Spark to check")

@@ -1,0 +1,97 @@
+"""The verbs of tables in Spark's terms; each makes at most one commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from deltaq.tasks.request import (
+    AddColumn,
+    Create,
+    RenameColumn,
+    Restore,
+    SetProperties,
+    TableChange,
+)
+from deltaq.worker.engines.asked import check_version, moment, too_early
+from deltaq.worker.engines.delta_schema import spark_schema
+from deltaq.worker.engines.kernel import Kernel, Snapshot
+from deltaq.worker.engines.sql_types import quoted, sql_type
+from deltaq.worker.engines.verb_rules import check_rename, new_column, new_table
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def create(session: SparkSession, table: Path, request: Create) -> None:
+    """Create a table without rows."""
+    from delta.tables import DeltaTable
+    from pyspark.sql.types import StructType
+
+    builder = DeltaTable.create(session).location(str(table))
+    builder = builder.addColumns(StructType.fromJson(_commented(new_table(request))))
+    if request.partition_by:
+        builder = builder.partitionedBy(*request.partition_by)
+    if request.comment:
+        builder = builder.comment(request.comment)
+    for name, value in request.properties.items():
+        builder = builder.property(name, value)
+    builder.execute()
+
+
+def change(
+    session: SparkSession, kernel: Kernel, table: Path, request: TableChange, snapshot: Snapshot
+) -> None:
+    """Change a table besides its rows; no commit when it is so already.
+
+    Raises:
+        RequestError: It cannot be.
+    """
+    name = f"delta.{quoted(str(table))}"
+    match request:
+        case Restore():
+            version = _version(kernel, table, request, snapshot)
+            if version < snapshot.version:
+                session.sql(f"RESTORE TABLE {name} TO VERSION AS OF {version}")
+        case SetProperties():
+            pairs = (f"{_text(k)} = {_text(v)}" for k, v in request.properties.items())
+            session.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({', '.join(pairs)})")
+        case AddColumn():
+            field = new_column(request, snapshot.schema, snapshot.features)
+            comment = request.column.comment
+            told = f" COMMENT {_text(comment)}" if comment else ""
+            column = f"{quoted(field.name)} {sql_type(field.type)}{told}"
+            session.sql(f"ALTER TABLE {name} ADD COLUMNS ({column})")
+        case RenameColumn():
+            check_rename(request, snapshot.schema, snapshot.properties)
+            old, new = quoted(request.column), quoted(request.to)
+            session.sql(f"ALTER TABLE {name} RENAME COLUMN {old} TO {new}")
+
+
+def _version(kernel: Kernel, table: Path, request: Restore, snapshot: Snapshot) -> int:
+    if request.version is not None:
+        return check_version(request.version, snapshot.version, name=request.table, path=table)
+    text = str(request.timestamp)
+    at = moment(text, name=request.table)
+    version = kernel.version_at(table, int(at.timestamp() * 1000))
+    if version is None:
+        raise too_early(text, name=request.table, path=table)
+    return version
+
+
+def _commented(schema: pa.Schema) -> dict[str, object]:
+    """Write a schema as Spark reads it, with what it says of its columns."""
+    written = spark_schema(schema)
+    for told, field in zip(written["fields"], schema, strict=True):
+        told["nullable"] = field.nullable
+        comment = (field.metadata or {}).get(b"comment")
+        if comment:
+            told["metadata"] = {"comment": comment.decode()}
+    return written
+
+
+def _text(value: str) -> str:
+    r"""Write a literal of Spark's SQL; a backslash escapes in it."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,85 @@
+"""What the verbs of tables may do; both engines ask here, in these words."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from deltaq.tasks.errors import SchemaMismatch, TableExists
+from deltaq.tasks.request import AddColumn, Column, Create, RenameColumn
+from deltaq.tasks.suggest import did_you_mean
+from deltaq.worker.engines.columns import check_new_partitions
+from deltaq.worker.engines.evolve import check_new_columns
+from deltaq.worker.engines.fit import created_fields
+from deltaq.worker.engines.sql_types import arrow_type
+
+_MAPPING = "delta.columnMapping.mode"
+
+
+def table_exists(table: str) -> TableExists:
+    """Make the error for a table that is to be created and is there."""
+    return TableExists(
+        f"there is a table {table} already; write to it, or drop it first", table=table
+    )
+
+
+def new_table(request: Create) -> pa.Schema:
+    """Make the schema of a table to create, comments in its fields' metadata.
+
+    Raises:
+        InvalidRequest: A type is none of Delta's.
+        InvalidFrame: Names or partitions cannot be.
+    """
+    fields = [_field(column) for column in request.columns]
+    schema = pa.schema(fields)
+    created_fields(schema, schema.names, request.table)
+    check_new_partitions(request, schema)
+    return schema
+
+
+def new_column(request: AddColumn, table: pa.Schema, features: frozenset[str]) -> pa.Field:
+    """Make the field of a column to add.
+
+    Raises:
+        InvalidRequest: Its type is none of Delta's.
+        InvalidFrame: Its name cannot be.
+        SchemaMismatch: The table has it, or must be told to have that type.
+    """
+    field = _field(request.column)
+    created_fields(pa.schema([field]), [field.name], request.table)
+    check_new_columns([field], table, features, name=request.table)
+    return field
+
+
+def check_rename(request: RenameColumn, table: pa.Schema, properties: dict[str, str]) -> None:
+    """Check that a column can have another name.
+
+    Raises:
+        SchemaMismatch: It is not there, its new name is taken, or the table has no mapping.
+        InvalidFrame: The name cannot be.
+    """
+    name, old, new = request.table, request.column, request.to
+    if old not in table.names:
+        raise SchemaMismatch(
+            f"table {name} has no column {old!r}{did_you_mean(old, table.names)}",
+            table=name,
+            details={"column": old},
+        )
+    if properties.get(_MAPPING, "none") == "none":
+        raise SchemaMismatch(
+            f"table {name} keeps its columns by name, so {old!r} cannot have another without "
+            "rewriting all rows; let it map names first, which its readers must know: "
+            f"set_properties({name!r}, {{'{_MAPPING}': 'name'}})",
+            table=name,
+            details={"column": old},
+        )
+    others = {column.lower() for column in table.names if column != old}
+    if new.lower() in others:
+        raise SchemaMismatch(
+            f"table {name} has a column {new!r} already", table=name, details={"column": new}
+        )
+
+
+def _field(column: Column) -> pa.Field:
+    kind = arrow_type(column.type, column=column.name)
+    metadata = {"comment": column.comment} if column.comment else None
+    return pa.field(column.name, kind, nullable=column.nullable, metadata=metadata)
