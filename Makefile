@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java demo check test bench build
+.PHONY: help setup venv redis java demo check test bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
@@ -12,6 +12,7 @@ help:
 	@echo 'make check   linters, formatter and types'
 	@echo 'make test    every test'
 	@echo 'make bench   what the queue costs and gains; BENCH=name for one of them'
+	@echo 'make docs    the documentation as a site, in site/; fails at a broken link'
 	@echo 'make build   wheel and source distribution into dist/'
 
 setup: venv redis java
@@ -56,6 +57,9 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks $(BENCH)
+
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 build: venv
 	rm -rf dist

@@ -12,9 +12,13 @@ from deltaq.tasks.settings import MiB, Settings
 
 ROOT = Path(__file__).parents[2]
 #: Those whose code blocks are run.
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 #: All that is written for readers.
-TEXTS = [*PAGES, *sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CHANGELOG.md"]
+TEXTS = sorted({*PAGES, *(ROOT / "docs").rglob("*.md"), ROOT / "CHANGELOG.md"})
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -67,7 +71,7 @@ def rows(table: str) -> list[list[str]]:
 
 
 def settings_table() -> str:
-    """Write the table of settings that the page about operations must have."""
+    """Write the table that the page about settings must have."""
     lines = ["| setting | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else _default(name, field.default)

@@ -16,7 +16,7 @@ from deltaq.tasks.errors import (
     error_classes,
 )
 from deltaq.worker import warm
-from tests.support.pages import PAGES, ROOT, TEXTS, between, blocks, rows, settings_table
+from tests.support.pages import ROOT, TEXTS, between, blocks, rows, settings_table
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 _LINK = re.compile(r"\[[^]]+\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -25,7 +25,7 @@ _TEST = re.compile(r"`(test_\w+)`")
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
-    assert between(OPERATIONS, "settings") == settings_table()
+    assert between(ROOT / "docs" / "settings.md", "settings") == settings_table()
 
 
 def test_the_catalogue_of_errors_has_each_error_as_it_is() -> None:
@@ -91,9 +91,26 @@ def test_the_numbers_in_the_readme_are_those_last_measured() -> None:
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    linked = {t for t, _ in _LINK.findall((ROOT / "README.md").read_text())}
+    reached: set[Path] = set()
+    ahead = {ROOT / "README.md"}
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        linked = {(page.parent / t).resolve() for t, _ in _LINK.findall(page.read_text()) if t}
+        ahead |= {page for page in linked if page.suffix == ".md"} - reached
 
-    assert {str(p.relative_to(ROOT)) for p in PAGES if p.name != "README.md"} <= linked
+    # The site's changelog is the one at the root, to which the README leads.
+    assert set(TEXTS) - reached == {ROOT / "docs" / "changelog.md"}
+
+
+def test_the_page_of_decisions_has_each_with_its_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = [row[1] for row in rows((folder / "index.md").read_text())]
+
+    assert listed == [
+        f"[{file.read_text().partition('. ')[2].partition(chr(10))[0]}]({file.name})"
+        for file in sorted(folder.glob("0*.md"))
+    ]
 
 
 def _anchor(heading: str) -> str:
