@@ -4,6 +4,7 @@ import importlib
 import typing
 
 from deltaq.client.client import Client
+from deltaq.client.completion import as_completed, gather
 from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import Future
 from deltaq.tasks.errors import (
@@ -92,6 +93,8 @@ __all__ = [
     "TableStatus",
     "TransientError",
     "VersionNotFound",
+    "as_completed",
+    "gather",
     "load_settings",
 ]
 

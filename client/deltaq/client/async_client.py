@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar, cast
 
 from deltaq.client.async_core import AsyncCore
 from deltaq.client.async_future import AsyncFuture
@@ -14,9 +14,11 @@ from deltaq.client.client import Client, settings_of
 from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import Future
 from deltaq.client.looping import Looping
+from deltaq.client.pace import Pace
 from deltaq.tasks.outcome import Outcome
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.client.progress import AsyncProgress
     from deltaq.tasks.settings import Settings
 
 P = ParamSpec("P")
@@ -30,6 +32,8 @@ def _asking(
 
     @wraps(method)
     async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if turn := self._pace.begin():
+            await turn
         return await cast("Coroutine[Any, Any, T]", method(self, *args, **kwargs))
 
     if result:
@@ -101,6 +105,7 @@ class AsyncClient:
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
         self._core = AsyncCore(settings_of(settings, arguments), Looping)
+        self._pace = Pace()
 
     append = _submitting(Client.append)
     overwrite = _submitting(Client.overwrite)
@@ -134,6 +139,19 @@ class AsyncClient:
     async def redrive(self, letters: Iterable[DeadLetter | str]) -> list[AsyncFuture[Outcome]]:
         """Submit dead letters anew; see :meth:`Client.redrive`."""
         return cast("list[AsyncFuture[Outcome]]", await self._core.redrive(letters))
+
+    def progress(
+        self, futures: Iterable[AsyncFuture[Outcome]], *, file: TextIO | None = None
+    ) -> AsyncProgress:
+        """Follow requests and show how far they are; see :meth:`Client.progress`.
+
+        The result is iterated by ``async for``, or awaited by ``await progress.wait()``.
+        """
+        # Rich takes 0.1 s to import.
+        from deltaq.client.display import make_display
+        from deltaq.client.progress import AsyncProgress
+
+        return AsyncProgress(self._core.follow(futures, make_display(file)))
 
     @property
     def settings(self) -> Settings:

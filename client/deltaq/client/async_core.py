@@ -41,9 +41,12 @@ from deltaq.tasks.staging import StagingArea, staged_request
 from deltaq.tasks.status import TableStatus
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.client.display import Display
+    from deltaq.client.progress import Following
     from deltaq.tasks.settings import Settings
 
 T = TypeVar("T")
+F = TypeVar("F", bound=BaseFuture[Outcome])
 
 #: Seconds between two tries at Redis: the first pause and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
@@ -105,6 +108,12 @@ class AsyncCore:
             await self._wire.work(end)
         await self._listener.close()
         await self._wire.close()
+
+    def follow(self, futures: Iterable[F], display: Display) -> Following[F]:
+        """Count futures as they are done, and show the counts."""
+        from deltaq.client.progress import Following  # nobody else needs it
+
+        return Following(futures, self._wire, display)
 
     async def write(self, draft: FrameRequest, frame: Frame, room: Room) -> BaseFuture[Outcome]:
         """Stage a frame and submit its request; both are durable when this returns.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -15,13 +16,13 @@ import redis
 
 from deltaq.client.future import BaseFuture, Future
 from deltaq.client.sender import Sender
-from deltaq.client.wire import Flag, Turn, finish
+from deltaq.client.wire import Flag, Queue, Turn, finish
 from deltaq.tasks.calls import Submitted
 from deltaq.tasks.connection import connect
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query
-from deltaq.tasks.request import Request
+from deltaq.tasks.request import Lane, Request
 from deltaq.tasks.status import TableStatus, read_status
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
@@ -64,6 +65,10 @@ class Blocking:
         """Make a flag."""
         return _Event()
 
+    def queue(self) -> Queue:
+        """Make a queue."""
+        return _Queue()
+
     def check(self) -> None:
         """Do nothing: every thread may use it."""
 
@@ -85,6 +90,10 @@ class Blocking:
     async def outcomes(self, requests: Sequence[tuple[str, str]]) -> list[Outcome | State | None]:
         """Look up requests."""
         return self._inbox.outcomes(requests)
+
+    async def claimed(self, lanes: Sequence[tuple[str, Lane]]) -> list[int]:
+        """Tell what workers have begun with."""
+        return self._inbox.claimed(lanes)
 
     async def ping(self) -> None:
         """Make sure that Redis answers."""
@@ -162,6 +171,18 @@ class _Event:
 
     async def wait(self, timeout: float) -> bool:
         return self._event.wait(timeout)
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.put = self._items.put
+
+    async def get(self, timeout: float) -> Any:
+        try:
+            return self._items.get(timeout=timeout)
+        except queue.Empty:
+            return None
 
 
 class _Subscription:

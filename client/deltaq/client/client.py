@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from deltaq.client.core import Core
+from deltaq.client.future import Future
 from deltaq.client.operations import Operations
 from deltaq.client.queries import Queries
 from deltaq.client.table_verbs import TableVerbs
 from deltaq.client.writes import Writes
+from deltaq.tasks.outcome import Outcome
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.client.progress import Progress
     from deltaq.tasks.settings import Settings
 
 
@@ -64,6 +68,32 @@ class Client(Writes, TableVerbs, Queries, Operations):
     def settings(self) -> Settings:
         """The settings in effect."""
         return self._core.settings
+
+    def progress(
+        self, futures: Iterable[Future[Outcome]], *, file: TextIO | None = None
+    ) -> Progress:
+        """Follow requests, of any client, and show how far they are.
+
+        The result is iterated for each future as it is done, or asked to ``wait()`` for all.
+        Meanwhile a bar tells how many are queued, committing, committed and failed, rows per
+        second and the time left: in a terminal, or in a notebook. Elsewhere the same is told by
+        a line of text every ten seconds.
+
+        Args:
+            futures: Of requests; each is followed once.
+            file: Where to write; standard error by default.
+
+        Example::
+
+            futures = [client.append("prices", frame) for frame in frames]
+            for future in client.progress(futures):
+                print(future.result().version)
+        """
+        # Rich takes 0.1 s to import.
+        from deltaq.client.display import make_display
+        from deltaq.client.progress import Progress
+
+        return Progress(self._core.shared.follow(futures, make_display(file)))
 
     def close(self) -> None:
         """End the client's threads and connections. Requests go on without it.

@@ -32,19 +32,20 @@ class BaseFuture(Generic[T]):
     table: str
     operation: str
     place: tuple[Lane, int] | None = None
-    _made_at: float
+    #: By time.monotonic().
+    made_at: float
     _settled_at: float | None = None
 
     def _describe(self, request_id: str, table: str, operation: str) -> None:
         self.request_id = request_id
         self.table = table
         self.operation = operation
-        self._made_at = time.monotonic()
+        self.made_at = time.monotonic()
 
     @property
     def age(self) -> float:
         """Seconds since it was made, until it was done."""
-        return (self._settled_at or time.monotonic()) - self._made_at
+        return (self._settled_at or time.monotonic()) - self.made_at
 
     @property
     def state(self) -> State | None:
@@ -79,6 +80,14 @@ class BaseFuture(Generic[T]):
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Resolve it with an error."""
+        raise NotImplementedError
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Have something called with this future once it is done."""
+        raise NotImplementedError
+
+    def remove_done_callback(self, callback: Callable[[Any], Any]) -> int:
+        """Forget a callback; return how often it was there."""
         raise NotImplementedError
 
     def cancel(self) -> Any:
@@ -225,12 +234,16 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         try:
             yield from waiter
         finally:  # a program may give up and wait anew many times
-            self._forget(wake)
+            self.remove_done_callback(wake)
         return self.result()
 
-    def _forget(self, callback: Callable[[Any], None]) -> None:
-        with self._condition, contextlib.suppress(ValueError):
-            self._done_callbacks.remove(callback)  # type: ignore[attr-defined]  # of the base
+    def remove_done_callback(self, callback: Callable[[Any], Any]) -> int:
+        """Forget a callback; return how often it was there."""
+        with self._condition:
+            known: list[Any] = vars(self)["_done_callbacks"]  # of the base class
+            before = len(known)
+            known[:] = [one for one in known if one != callback]
+            return before - len(known)
 
     __repr__ = BaseFuture.__repr__
 

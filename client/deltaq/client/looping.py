@@ -19,10 +19,12 @@ from deltaq.client.async_future import AsyncFuture
 from deltaq.client.future import BaseFuture
 from deltaq.client.outbox import Outbox, Place, Script
 from deltaq.client.sender import Sender
-from deltaq.client.wire import Flag, Turn
+from deltaq.client.wire import Flag, Queue, Turn
 from deltaq.tasks.calls import (
     Submitted,
     cancellation,
+    claims,
+    look_at_claims,
     look_ups,
     looked_up,
     submission,
@@ -42,8 +44,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Threads that stage frames and read results. Most of their time they wait for the disk.
-_THREADS = 8
+#: Threads that stage frames and read results. They wait for the disk; more of them would only
+#: keep the loop waiting for the GIL.
+_THREADS = 4
 #: One connection for what is sent, one for what is heard.
 _CONNECTIONS = 2
 
@@ -105,6 +108,10 @@ class Looping:
         """Make a flag."""
         return _Event()
 
+    def queue(self) -> Queue:
+        """Make a queue."""
+        return _Queue()
+
     def turn(self, request: Request, *, alone: bool) -> AbstractContextManager[Turn]:
         """Take a place in the line of the request's lane."""
         return self._outbox.place(request, alone=alone)
@@ -137,6 +144,10 @@ class Looping:
     async def outcomes(self, requests: Sequence[tuple[str, str]]) -> list[Outcome | State | None]:
         """Look up requests."""
         return await self._outbox.ask(look_ups(requests), partial(looked_up, requests))
+
+    async def claimed(self, lanes: Sequence[tuple[str, Lane]]) -> list[int]:
+        """Tell what workers have begun with."""
+        return await self._outbox.ask(look_at_claims(lanes), claims)
 
     async def ping(self) -> None:
         """Make sure that Redis answers."""
@@ -248,6 +259,19 @@ class _Event:
                 async with asyncio.timeout(timeout):
                     await self._event.wait()
         return self._event.is_set()
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self._items: asyncio.Queue[Any] = asyncio.Queue()
+        self.put = self._items.put_nowait
+
+    async def get(self, timeout: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._items.get()
+        except TimeoutError:
+            return None
 
 
 class _Subscription:

@@ -15,7 +15,7 @@ from deltaq.client.future import BaseFuture
 from deltaq.tasks.calls import Submitted
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query
-from deltaq.tasks.request import Request
+from deltaq.tasks.request import Lane, Request
 from deltaq.tasks.status import TableStatus
 
 T = TypeVar("T")
@@ -36,6 +36,17 @@ class Flag(Protocol):
 
     async def wait(self, timeout: float) -> bool:
         """Wait until it is true, at most ``timeout`` seconds; tell whether it is."""
+        ...
+
+
+class Queue(Protocol):
+    """Things in the order in which they were put there, by whichever thread."""
+
+    def put(self, item: Any) -> None:
+        """Add one."""
+
+    async def get(self, timeout: float) -> Any:
+        """Take the first, waiting at most ``timeout`` seconds for it; None if there is none."""
         ...
 
 
@@ -81,6 +92,10 @@ class Wire(Protocol):
         """Make a flag that is false."""
         ...
 
+    def queue(self) -> Queue:
+        """Make a queue."""
+        ...
+
     def check(self) -> None:
         """Raise InvalidRequest if the caller cannot use this wire."""
 
@@ -101,6 +116,10 @@ class Wire(Protocol):
 
     async def outcomes(self, requests: Sequence[tuple[str, str]]) -> list[Outcome | State | None]:
         """Look up requests; see :meth:`Inbox.outcomes`."""
+        ...
+
+    async def claimed(self, lanes: Sequence[tuple[str, Lane]]) -> list[int]:
+        """Tell the last sequence that workers have begun with in lanes of tables."""
         ...
 
     async def ping(self) -> None:

@@ -151,6 +151,16 @@ def looked_up(
     ]
 
 
+def look_at_claims(lanes: Iterable[tuple[str, Lane]]) -> list[tuple[str, ...]]:
+    """Write the commands that tell how far workers have begun with lanes of tables."""
+    return [("HGET", keys.seq(table), f"claimed:{lane}") for table, lane in lanes]
+
+
+def claims(replies: Iterable[Any]) -> list[int]:
+    """Read the replies to :func:`look_at_claims`: last sequences, 0 where none was begun with."""
+    return [int(reply or 0) for reply in replies]
+
+
 def unapplied(request: Request, state: State, *, sequence: int | None = None) -> Outcome:
     """Make the outcome of a request that was cancelled, or expired, while queued."""
     return Outcome(

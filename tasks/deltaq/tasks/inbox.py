@@ -17,6 +17,8 @@ from deltaq.tasks import keys
 from deltaq.tasks.calls import (
     Submitted,
     cancellation,
+    claims,
+    look_at_claims,
     look_ups,
     looked_up,
     submission,
@@ -116,11 +118,18 @@ class Inbox:
         Returns:
             In the same order: the outcome when settled, QUEUED, or None when unknown.
         """
+        return looked_up(requests, self._ask(look_ups(requests)))
+
+    def claimed(self, lanes: Sequence[tuple[str, Lane]]) -> list[int]:
+        """Tell the last sequence that any committer has claimed, in lanes of tables."""
+        return claims(self._ask(look_at_claims(lanes)))
+
+    def _ask(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
-        for command in look_ups(requests):
+        for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         with queue_errors():
-            return looked_up(requests, pipeline.execute())
+            return list(pipeline.execute())
 
     def peek(self, table: str, lane: Lane, *, count: int) -> list[Entry]:
         """Read the first requests of a lane without removing them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from html import escape
 from typing import Any
 
 import msgspec
@@ -68,6 +69,36 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.error is None:
             return None
         return error_from_info(self.error, request_id=self.request_id, table=self.table)
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value!r}"
+            for name, value in self._told()
+        )
+        return f"<Outcome {self.operation} on {self.table}: {self.state}; {told}>"
+
+    def _repr_html_(self) -> str:
+        """Show it as a table in a notebook."""
+        cells = [("state", str(self.state)), *self._told()]
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th>"
+            f"<td style='text-align:left'>{escape(_cell(value))}</td></tr>"
+            for name, value in cells
+        )
+        caption = escape(f"{self.operation} on {self.table}")
+        return f"<table><caption>{caption}</caption>{rows}</table>"
+
+    def _told(self) -> list[tuple[str, Any]]:
+        """List what it has to tell besides what it is of: version first, the id last."""
+        names = [f for f in self.__struct_fields__ if f not in ("table", "operation", "state")]
+        named = [(name, getattr(self, name)) for name in [*names[1:], names[0]]]
+        return [(name, value) for name, value in named if value is not None]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, ErrorInfo):
+        return f"{value.code}: {value.message}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 #: What a request's key and the other fields of its hash say already.
