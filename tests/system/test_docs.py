@@ -42,8 +42,6 @@ NOT_RUN = {
 }
 #: Languages that are shown, not run.
 SHOWN = {
-    "": "a drawing",
-    "mermaid": "a drawing",
     "ini": "a unit for systemd, which test machines need not have",
 }
 #: What a program that serves until it is told to stop says when it is up.
