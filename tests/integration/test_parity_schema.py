@@ -52,7 +52,7 @@ def test_a_table_keeps_what_else_it_is_when_a_column_is_added(
     twins = Twins(tmp_path, warm_spark)
     twins.sql(
         "CREATE TABLE {table} (k bigint NOT NULL COMMENT 'key', v int) USING delta "
-        "COMMENT 'all of it' TBLPROPERTIES ('owner' = 'me')"
+        "COMMENT 'all of it' TBLPROPERTIES ('team' = 'me')"
     )
     before = twins.native.engine.detail("prices")
 

@@ -52,7 +52,6 @@ SCHEMA = {
     "day": pa.date32(),
     "price": "decimal(10, 2)",
     "at": "timestamp",
-    "local": "timestamp_ntz",
     "tags": "map<string, array<int>>",
     "quote": "struct<`bid`: double, ask: double>",
 }
@@ -64,7 +63,7 @@ def test_both_engines_create_the_same_table(twins: Twins) -> None:
             SCHEMA,
             partition_by=("day",),
             comment="what it costs",
-            properties={"owner": "me", "delta.logRetentionDuration": "interval 60 days"},
+            properties={"team": "me", "delta.logRetentionDuration": "interval 60 days"},
         )
     )
 
@@ -76,7 +75,7 @@ def test_both_engines_create_the_same_table(twins: Twins) -> None:
     assert detail["partition_by"] == ["day"]
     for engine in (twins.native, twins.spark, *twins.readers):
         detail = engine.engine.detail("prices")
-        assert detail["properties"]["owner"] == "me"
+        assert detail["properties"]["team"] == "me"
         assert detail["properties"]["delta.logRetentionDuration"] == "interval 60 days"
     frame = pa.table({"symbol": ["IBM"], "day": pa.array([19000], pa.date32())})
     twins.both(lambda t: t.append(frame))
@@ -84,12 +83,22 @@ def test_both_engines_create_the_same_table(twins: Twins) -> None:
     assert twins.native.ledger() == twins.spark.ledger() == 1
 
 
+def test_native_leaves_a_table_to_spark_that_spark_would_not_read(twins: Twins) -> None:
+    act = create({"k": "int not null", "local": "timestamp_ntz"})
+
+    with pytest.raises(NotNative, match="features"):
+        act(twins.native)
+    act(twins.spark)
+
+    assert twins.readers[0].read().num_rows == 0
+
+
 def test_columns_are_added_with_their_comments(twins: Twins, warm_spark: WarmSpark) -> None:
     twins.both(lambda t: t.append(pa.table({"k": [1]})))
-    column = Column(name="a", type="struct<x:int,`Y z`:array<string>>", comment="it's \\ new")
+    column = Column(name="a", type="struct<x:int,`Yz`:array<string>>", comment="it's \\ new")
 
     twins.both(does(AddColumn, column=column))
-    twins.both(lambda t: t.append(pa.table({"k": [2], "a": [{"x": 1, "Y z": ["p"]}]})))
+    twins.both(lambda t: t.append(pa.table({"k": [2], "a": [{"x": 1, "Yz": ["p"]}]})))
 
     twins.compare_details()
     twins.compare_versions()
@@ -168,6 +177,8 @@ REFUSED_WITHOUT_TABLE: list[tuple[Act, type[DeltaqError], str]] = [
     (create({"k": "decimal(40, 2)"}), InvalidRequest, "is no type of Delta"),
     (create({"k": "varchar(3)"}), InvalidRequest, "is no type of Delta"),
     (create({"a b": "int"}), InvalidFrame, "column 'a b'"),
+    (create({"a": "array<struct<`b c`: int>>"}), InvalidFrame, "column 'a'"),
+    (create({"k": "int"}, properties={"owner": "me"}), InvalidRequest, "'owner' is no property"),
     (create({"k": "binary", "v": "int"}, partition_by=("k",)), InvalidFrame, "names no folder"),
     (create({"k": "int"}, partition_by=("k",)), InvalidFrame, "at least one column"),
 ]

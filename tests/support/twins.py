@@ -51,7 +51,7 @@ class Twins:
         """Have both engines refuse something, and check that they say the same of it."""
         errors = [refusal(act, self.native), refusal(act, self.spark)]
         told = [(type(e), e.message) for e in errors]
-        assert told[0] == told[1]
+        assert told[0] == told[1], told
         return errors[0]
 
     def compare(self, **query: Any) -> pa.Table:

@@ -71,7 +71,7 @@ def check_new_columns(
                 table=name,
                 details={"column": field.name},
             )
-        if _has_ntz(field.type) and _NTZ not in features:
+        if has_ntz(pa.schema([field])) and _NTZ not in features:
             raise SchemaMismatch(
                 f"table {name}: column {field.name!r} is the first timestamp without a zone, "
                 "which older readers do not know; allow it first: "
@@ -104,6 +104,11 @@ def _is_wider(kind: pa.DataType, than: pa.DataType) -> bool:
         whole = kind.precision - kind.scale >= than.precision - than.scale
         return bool(whole and kind.scale >= than.scale and kind != than)
     return False
+
+
+def has_ntz(schema: pa.Schema) -> bool:
+    """Tell whether a column is a timestamp without a zone, or has one inside."""
+    return any(_has_ntz(field.type) for field in schema)
 
 
 def _has_ntz(kind: pa.DataType) -> bool:

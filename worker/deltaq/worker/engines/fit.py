@@ -182,7 +182,10 @@ def created_fields(frame: pa.Schema, names: Sequence[str], table: str) -> list[p
     """
     fields, problems = [], []
     for column in names:
-        if not column or any(c in _FORBIDDEN_IN_NAMES for c in column):
+        inside = _names_in(frame.field(column).type)
+        if any(
+            not name or any(c in _FORBIDDEN_IN_NAMES for c in name) for name in (column, *inside)
+        ):
             problems.append(f"column {column!r}: a name is not empty and has none of ' ,;{{}}()='")
             continue
         try:
@@ -196,6 +199,15 @@ def created_fields(frame: pa.Schema, names: Sequence[str], table: str) -> list[p
             details={"problems": problems},
         )
     return fields
+
+
+def _names_in(kind: pa.DataType) -> Iterator[str]:
+    """Name the fields of all structs inside a type."""
+    for place in range(kind.num_fields):
+        field = kind.field(place)
+        if pt.is_struct(kind):
+            yield field.name
+        yield from _names_in(field.type)
 
 
 def _misfit(source: pa.Field, target: pa.Field) -> str | None:

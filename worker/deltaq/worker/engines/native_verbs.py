@@ -21,9 +21,16 @@ from deltaq.tasks.request import (
 )
 from deltaq.worker.engines import NotNative, native_reads
 from deltaq.worker.engines.asked import check_version
+from deltaq.worker.engines.evolve import has_ntz
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_limits import check_evolvable, check_partition_types, features
-from deltaq.worker.engines.verb_rules import check_rename, new_column, new_table, table_exists
+from deltaq.worker.engines.verb_rules import (
+    check_properties,
+    check_rename,
+    new_column,
+    new_table,
+    table_exists,
+)
 
 #: Properties of Delta that neither need a feature nor mean something else to delta-rs.
 _PLAIN = {
@@ -44,7 +51,9 @@ def create(handle: Handle, request: Create, **commit: Any) -> None:
     if handle.table is not None:
         raise table_exists(request.table)
     schema = new_table(request)
-    _check_properties(request.properties)
+    _check_plain(request.properties)
+    if has_ntz(schema) and not all(field.nullable for field in schema):
+        raise NotNative("its columns need features that delta-rs does not name together")
     check_partition_types(schema, request.partition_by)
     DeltaTable.create(
         str(handle.path),
@@ -71,7 +80,8 @@ def change(handle: Handle, request: TableChange, **commit: Any) -> None:
         case Restore():
             _restore(handle, request, **commit)
         case SetProperties():
-            _check_properties(request.properties)
+            check_properties(request)
+            _check_plain(request.properties)
             table.alter.set_table_properties(
                 request.properties, raise_if_not_exists=False, **commit
             )
@@ -103,7 +113,7 @@ def _restore(handle: Handle, request: Restore, **commit: Any) -> None:
         table.restore(version, **commit)
 
 
-def _check_properties(properties: Mapping[str, str]) -> None:
+def _check_plain(properties: Mapping[str, str]) -> None:
     for name, value in properties.items():
         ours = not name.lower().startswith("delta.")
         if not ours and not re.fullmatch(_PLAIN.get(name, "(?!)"), value, re.IGNORECASE):

@@ -217,8 +217,8 @@ def _after(versions: Versions, rows: pa.Table, current: pa.Array) -> pa.Array:
     since = _since(versions, rows)
     if request.valid_from not in rows.column_names:
         # Clocks of writers differ; the order is that of their requests.
-        next_moment = pc.add(current.cast(pa.int64()), 1).cast(current.type)
-        return pc.max_element_wise(since, next_moment)
+        earliest = pc.add(current.cast(pa.int64()), 1)
+        return pc.max_element_wise(since.cast(pa.int64()), earliest).cast(current.type)
     late = pc.fill_null(pc.less_equal(since, current), False)
     if not pc.any(late).as_py():
         return since

@@ -19,7 +19,7 @@ from deltaq.worker.engines.asked import check_version, moment, too_early
 from deltaq.worker.engines.delta_schema import spark_schema
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.sql_types import quoted, sql_type
-from deltaq.worker.engines.verb_rules import check_rename, new_column, new_table
+from deltaq.worker.engines.verb_rules import check_properties, check_rename, new_column, new_table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -54,8 +54,9 @@ def change(
         case Restore():
             version = _version(kernel, table, request, snapshot)
             if version < snapshot.version:
-                session.sql(f"RESTORE TABLE {name} TO VERSION AS OF {version}")
+                _write_again(session, table, version, snapshot.partition_by)
         case SetProperties():
+            check_properties(request)
             pairs = (f"{_text(k)} = {_text(v)}" for k, v in request.properties.items())
             session.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({', '.join(pairs)})")
         case AddColumn():
@@ -68,6 +69,18 @@ def change(
             check_rename(request, snapshot.schema, snapshot.properties)
             old, new = quoted(request.column), quoted(request.to)
             session.sql(f"ALTER TABLE {name} RENAME COLUMN {old} TO {new}")
+
+
+def _write_again(
+    session: SparkSession, table: Path, version: int, partitions: tuple[str, ...]
+) -> None:
+    """Replace all rows and columns by those of a version.
+
+    Delta's own RESTORE copies nothing, but lets nobody add the ledger to its commit.
+    """
+    rows = session.read.format("delta").option("versionAsOf", version).load(str(table))
+    writer = rows.write.format("delta").mode("overwrite").partitionBy(*partitions)
+    writer.option("overwriteSchema", "true").save(str(table))
 
 
 def _version(kernel: Kernel, table: Path, request: Restore, snapshot: Snapshot) -> int:

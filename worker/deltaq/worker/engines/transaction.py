@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltaq.tasks.request import Restore
 from deltaq.worker import ledger
 from deltaq.worker.groups import CommitGroup
 
@@ -103,10 +102,7 @@ class Transactions:
             return actions
         guarded.done = True
         group, now = guarded.group, self._option.apply(time.time_ns() // 1_000_000)
-        moved = self._set_transaction(group.app_id, group.sequence, now)
-        if isinstance(group.first, Restore):  # it has an iterator of them, which cannot append
-            return actions.toList().appended(moved).iterator()
-        return actions.appended(moved)
+        return actions.appended(self._set_transaction(group.app_id, group.sequence, now))
 
 
 class _Observer:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from deltaq.tasks.errors import SchemaMismatch, TableExists
-from deltaq.tasks.request import AddColumn, Column, Create, RenameColumn
+from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, TableExists
+from deltaq.tasks.request import AddColumn, Column, Create, RenameColumn, SetProperties
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.columns import check_new_partitions
 from deltaq.worker.engines.evolve import check_new_columns
 from deltaq.worker.engines.fit import created_fields
 from deltaq.worker.engines.sql_types import arrow_type
 
+#: Names of table properties that mean something else to Spark, or nothing.
+_RESERVED = frozenset(
+    {"comment", "external", "is_managed_location", "location", "owner", "provider"}
+)
 _MAPPING = "delta.columnMapping.mode"
 
 
@@ -22,13 +26,29 @@ def table_exists(table: str) -> TableExists:
     )
 
 
+def check_properties(request: Create | SetProperties) -> None:
+    """Check that properties are such that can be set.
+
+    Raises:
+        InvalidRequest: One has a name that Spark keeps for itself.
+    """
+    if taken := sorted(_RESERVED.intersection(map(str.lower, request.properties))):
+        raise InvalidRequest(
+            f"table {request.table}: {', '.join(map(repr, taken))} is no property to set, for "
+            "Spark keeps the name for itself",
+            table=request.table,
+            details={"properties": taken},
+        )
+
+
 def new_table(request: Create) -> pa.Schema:
     """Make the schema of a table to create, comments in its fields' metadata.
 
     Raises:
-        InvalidRequest: A type is none of Delta's.
+        InvalidRequest: A type is none of Delta's, or a property cannot be set.
         InvalidFrame: Names or partitions cannot be.
     """
+    check_properties(request)
     fields = [_field(column) for column in request.columns]
     schema = pa.schema(fields)
     created_fields(schema, schema.names, request.table)
