@@ -10,6 +10,7 @@ from benchmarks.readme import LATEST, numbers
 
 from deltaq.tasks.errors import (
     ConfigurationError,
+    DeltaqError,
     OutcomeError,
     RequestError,
     TransientError,
@@ -18,7 +19,7 @@ from deltaq.tasks.errors import (
 from deltaq.worker import warm
 from tests.support.pages import ROOT, TEXTS, between, blocks, rows, settings_table
 
-OPERATIONS = ROOT / "docs" / "operations.md"
+CATALOGUE = ROOT / "docs" / "errors.md"
 _LINK = re.compile(r"\[[^]]+\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _TEST = re.compile(r"`(test_\w+)`")
@@ -28,13 +29,23 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert between(ROOT / "docs" / "settings.md", "settings") == settings_table()
 
 
-def test_the_catalogue_of_errors_has_each_error_as_it_is() -> None:
-    told = [row[:3] for row in rows(between(OPERATIONS, "errors"))]
+def test_the_catalogue_has_each_error_in_the_order_of_the_tree() -> None:
+    assert re.findall(r"^### (\w+)$", between(CATALOGUE, "errors"), re.MULTILINE) == [
+        kind.__name__ for kind in error_classes()
+    ]
 
-    assert sorted(told) == sorted(
-        [f"`{kind.__name__}`", f"`{kind.code}`", "yes" if kind.retryable else "no"]
-        for kind in error_classes()
-    )
+
+@pytest.mark.parametrize("kind", error_classes())
+def test_the_catalogue_tells_of_an_error_when_why_and_what_to_do(kind: type[DeltaqError]) -> None:
+    section = between(CATALOGUE, "errors").partition(f"### {kind.__name__}\n")[2].partition("\n#")[0]
+    retryable = "retryable" if kind.retryable else "not retryable"
+
+    assert section.splitlines()[1] == f"`{kind.code}`, {retryable}"
+    assert re.findall(r"^- \*\*(.+?)\*\*: \S", section, re.MULTILINE) == [
+        "When",
+        "Why",
+        "What to do",
+    ]
 
 
 def test_the_readme_has_each_error_under_its_kind() -> None:

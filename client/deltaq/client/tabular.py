@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv, parquet
 from pyarrow import json as json_lines
 
@@ -22,6 +23,7 @@ _SHOWN_ROWS = 50
 #: Characters of a value in it.
 _SHOWN_CHARACTERS = 60
 _STDIN = Path("-")
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
 
 
 class Format(StrEnum):
@@ -76,7 +78,7 @@ def open_rows(path: Path, given: Format | None) -> Iterator[pa.Table | pa.Record
         if kind is Format.CSV:
             rows = csv.read_csv(source)
         elif kind is Format.JSONL:
-            rows = json_lines.read_json(source)
+            rows = _read_json(source)
         else:
             file = parquet.ParquetFile(source)
     if kind is not Format.PARQUET:
@@ -91,6 +93,24 @@ def _source(path: Path) -> Any:
         return pa.BufferReader(sys.stdin.buffer.read())
     # What a shell writes <(...) for is no file: it can be read only once, from its beginning.
     return str(path) if path.is_file() else pa.BufferReader(path.read_bytes())
+
+
+def _read_json(source: Any) -> pa.Table:
+    """Read JSON lines; text that is a date becomes one, as in CSV, where Arrow sees a time."""
+    rows = json_lines.read_json(source)
+    times = [f.name for f in rows.schema if pa.types.is_timestamp(f.type)]
+    if not times:
+        return rows
+    if isinstance(source, pa.BufferReader):
+        source.seek(0)
+    as_text = json_lines.ParseOptions(explicit_schema=pa.schema([(t, pa.string()) for t in times]))
+    texts = json_lines.read_json(source, parse_options=as_text)
+    for name in times:
+        column = texts.column(name)
+        if pc.all(pc.match_substring_regex(column, _DATE)).as_py():
+            place = rows.schema.names.index(name)
+            rows = rows.set_column(place, name, column.cast(pa.date32()))
+    return rows
 
 
 def _batches(file: parquet.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:

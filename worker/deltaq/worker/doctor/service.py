@@ -72,7 +72,7 @@ def _check_redis(client: redis.Redis, where: str) -> Iterator[Finding]:
         yield wrong("redis", "a replica, which takes no writes", "give redis_url its primary")
     yield from _check_memory(facts)
     for weakness in durability.weak:
-        yield warning("durable", weakness, "set it in redis.conf (docs/how-to.md)")
+        yield warning("durable", weakness, "set it in redis.conf (docs/how-to/redis.md)")
     if durability.unchecked:
         yield warning("durable", durability.unchecked, "look it up in redis.conf")
     elif not durability.weak:
