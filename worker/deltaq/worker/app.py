@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.exceptions import WorkerShutdown
+from celery.exceptions import CPendingDeprecationWarning, WorkerShutdown
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
@@ -21,7 +21,7 @@ from kombu.transport import redis as transport
 from kombu.transport import virtual
 
 from deltaq.tasks import keys
-from deltaq.tasks.broker import count_rung, make_celery, ring
+from deltaq.tasks.broker import ask, count_rung, make_celery, ring
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import InvalidTableName, QueueUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
@@ -91,7 +91,12 @@ class Worker:
             recovery=recovery,
         )
         self.reader = Reader(
-            router=router, lake=lake, staging=staging, inbox=inbox, keep=settings.read_ttl
+            router=router,
+            lake=lake,
+            staging=staging,
+            inbox=inbox,
+            ask=partial(ask, self.app),
+            keep=settings.read_ttl,
         )
         self.remover = Remover(staging)
         self.committer = Committer(
@@ -119,8 +124,10 @@ class Worker:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT and return the process's exit code."""
         setup_logging.connect(_leave_logging_alone, weak=False)
-        # Celery's concern about root is pickle, which nobody accepts here.
+        # Celery's concerns: about root it is pickle, which nobody accepts here; about a lost
+        # connection it is messages that come again, which none does.
         warnings.simplefilter("ignore", SecurityWarning)
+        warnings.simplefilter("ignore", CPendingDeprecationWarning)
         worker_shutting_down.connect(self._stop, weak=False)
         worker_ready.connect(self._ready, weak=False)
         worker_shutdown.connect(self._close, weak=False)
@@ -179,6 +186,7 @@ class Worker:
 
     def _close(self, **_: Any) -> None:
         # Not earlier: running tasks are awaited before this signal.
+        self.reader.close()
         self.sweeper.close()
         self.remover.close()
         self.leases.close()
