@@ -40,11 +40,16 @@ class Player:
         self.inbox.claim(table, Lane.LIVE, sequences, token="player")
 
     def commit_all(
-        self, table: str, lane: Lane = Lane.LIVE, *, error: DeltaqError | None = None
+        self,
+        table: str,
+        lane: Lane = Lane.LIVE,
+        *,
+        error: DeltaqError | None = None,
+        count: int = 100_000,
     ) -> None:
-        """Settle all that waits, as committed in version 7 or as failed, and remove the files."""
+        """Settle what waits, as committed in version 7 or as failed, and remove the files."""
         self.lease(table)
-        entries = self.inbox.peek(table, lane, count=100_000)
+        entries = self.inbox.peek(table, lane, count=count)
         requests = [decode_request(e.wire) for e in entries]
         settled = [
             Settled(

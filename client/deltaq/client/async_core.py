@@ -138,7 +138,9 @@ class AsyncCore:
         self, draft: Request, make: Callable[[], Staged], room: Room
     ) -> BaseFuture[Outcome]:
         self._check_open()
-        with self._wire.turn(draft, alone=room.waits) as turn:
+        # What may have to wait, for room or for Redis, must not be overtaken.
+        alone = room.waits or self._spool is not None
+        with self._wire.turn(draft, alone=alone) as turn:
             if room.waits:
                 # Not while the rows are taken: a reader gives them only once.
                 has_room = partial(self._wire.work, self._require_room)
@@ -177,8 +179,10 @@ class AsyncCore:
         try:
             if self._spool is None:
                 await room.wait(partial(self._patiently, enter), closing=self._closing)
-            elif not self._spool.queue(staged, pending):
-                await self._enter_or_hold(self._spool, staged, pending, turn, room)
+            else:
+                await self._wire.first(turn)
+                if not self._spool.queue(staged, pending):
+                    await self._enter_or_hold(self._spool, staged, pending, turn, room)
         except QueueUnavailable as exc:
             raise QueueUnavailable(
                 f"{exc.message}; the staged file {path} is kept, and the same call with "

@@ -76,6 +76,9 @@ class Blocking:
         """Give a turn; each thread is in its own order by itself."""
         return nullcontext(_TURN)
 
+    async def first(self, turn: Turn) -> None:
+        """Do nothing."""
+
     async def submit(self, turn: Turn, request: Request, *, anew: bool = False) -> Submitted:
         """Submit a request, and ring if need be."""
         submitted = self._inbox.submit(request, anew=anew)

@@ -116,6 +116,10 @@ class Looping:
         """Take a place in the line of the request's lane."""
         return self._outbox.place(request, alone=alone)
 
+    async def first(self, turn: Turn) -> None:
+        """Wait until a submission is the first of its lane."""
+        await self._outbox.first(cast("Place", turn))
+
     async def submit(self, turn: Turn, request: Request, *, anew: bool = False) -> Submitted:
         """Submit a request, and have it rung for if need be; that is not waited for."""
         script = Script("submit", *submission(request, self._settings, anew=anew))

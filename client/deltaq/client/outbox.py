@@ -74,13 +74,15 @@ class Place:
         sent: Redis may have the request.
     """
 
-    __slots__ = ("alone", "lane", "left", "parcel", "sent")
+    __slots__ = ("alone", "first", "lane", "left", "parcel", "sent")
 
     def __init__(self, lane: _LaneKey, *, alone: bool) -> None:
         self.lane = lane
         self.alone = alone
         self.sent = False
         self.left = False
+        #: Resolves when nothing is before it any longer, if somebody waits for that.
+        self.first: asyncio.Future[None] | None = None
         self.parcel: _Parcel[Any] | None = None
 
 
@@ -112,6 +114,12 @@ class Outbox:
             yield place
         finally:
             self._leave(place)
+
+    async def first(self, place: Place) -> None:
+        """Wait until a place is the first of its line."""
+        if self._lines[place.lane][0] is not place:
+            place.first = asyncio.get_running_loop().create_future()
+            await place.first
 
     async def submit(self, place: Place, script: Script, read: Callable[[Any], T]) -> T:
         """Run a script when the turn of its place has come; see :meth:`ask`."""
@@ -185,7 +193,7 @@ class Outbox:
                 replies = iter(await self._execute(commands))
         except QueueUnavailable as exc:
             self._fail(batch, exc)
-            # Those behind must not come first: they wait and are tried again likewise.
+            # Those behind would only wait for these: let each try until its own time is over.
             self._fail_ready(exc)
             return
         except Exception as exc:  # this task must not end while others wait for it
@@ -236,7 +244,11 @@ class Outbox:
         line.remove(place)
         if not line:
             del self._lines[place.lane]
-        elif line[0].parcel is not None and not self._closed:
+            return
+        head = line[0]
+        if head.first is not None and not head.first.done():
+            head.first.set_result(None)
+        if head.parcel is not None and not self._closed:
             self._start()
 
 

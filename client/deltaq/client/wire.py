@@ -106,6 +106,9 @@ class Wire(Protocol):
         """
         ...
 
+    async def first(self, turn: Turn) -> None:
+        """Wait until a submission is the first of its lane."""
+
     async def submit(self, turn: Turn, request: Request, *, anew: bool = False) -> Submitted:
         """Submit a request when its turn has come, and ring if need be."""
         ...
