@@ -47,3 +47,20 @@ def test_outcomes_of_an_older_and_of_a_newer_version_can_be_read() -> None:
     for wire in (older, newer):
         read = decode_outcome(msgspec.json.encode(wire), **WHOSE, state="committed")
         assert read == COMMITTED
+
+
+def test_an_outcome_shows_what_it_has_to_tell_and_nothing_else() -> None:
+    assert repr(COMMITTED) == (
+        "<Outcome merge on prices: committed; version=3, rows=2, updated=0, engine='native', "
+        "engine_reason='small', sequence=17, commit_seconds=0.25, request_id='r1'>"
+    )
+    assert "message='no'" in repr(FAILED)
+
+
+def test_an_outcome_is_a_table_in_a_notebook() -> None:
+    html = COMMITTED._repr_html_()
+    assert "<caption>merge on prices</caption>" in html
+    assert "<td style='text-align:left'>committed</td>" in html
+    assert "waited_seconds" not in html
+    hostile = msgspec.structs.replace(FAILED, error=ErrorInfo(code="c", message="<script>"))
+    assert "c: &lt;script&gt;" in hostile._repr_html_()
