@@ -13,7 +13,7 @@ from deltaq.client.future import Future
 from deltaq.client.tabular import Format, open_rows
 from deltaq.tasks.errors import ResultTimeout
 from deltaq.tasks.outcome import Outcome, State
-from deltaq.tasks.request import EngineName, Lane
+from deltaq.tasks.request import EngineName, Lane, SchemaMode
 from deltaq.tasks.verbs import WRITE, Json, Lake, RedisUrl, TableName, Timeout
 
 app = typer.Typer()
@@ -46,6 +46,10 @@ Expires = Annotated[
         metavar="SECONDS", help="Drop it if no worker begins in time.", show_default=False
     ),
 ]
+SchemaModeChoice = Annotated[
+    SchemaMode | None,
+    typer.Option(help="merge: add columns that the table lacks.", show_default=False),
+]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Print the request's id once it is queued, and end.")
 ]
@@ -55,7 +59,16 @@ NoWait = Annotated[
 def append(
     table: TableName,
     file: File,
+    dedupe_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Leave out rows whose values of these the table has; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     format: FileFormat = None,
+    schema_mode: SchemaModeChoice = None,
     partition_by: PartitionBy = None,
     request_id: RequestId = None,
     lane: LaneChoice = Lane.LIVE,
@@ -75,6 +88,8 @@ def append(
         future = client.append(
             table,
             rows,
+            dedupe_on=dedupe_on or None,
+            schema_mode=schema_mode,
             partition_by=partition_by or None,
             request_id=request_id,
             lane=lane,
@@ -95,6 +110,7 @@ def overwrite(
         typer.Option(metavar="SQL", help="Replace only these rows.", show_default=False),
     ] = None,
     format: FileFormat = None,
+    schema_mode: SchemaModeChoice = None,
     partition_by: PartitionBy = None,
     request_id: RequestId = None,
     lane: LaneChoice = Lane.LIVE,
@@ -115,6 +131,7 @@ def overwrite(
             table,
             rows,
             where=where,
+            schema_mode=schema_mode,
             partition_by=partition_by or None,
             request_id=request_id,
             lane=lane,
@@ -163,6 +180,7 @@ def merge(
         ),
     ] = None,
     format: FileFormat = None,
+    schema_mode: SchemaModeChoice = None,
     partition_by: PartitionBy = None,
     request_id: RequestId = None,
     lane: LaneChoice = Lane.LIVE,
@@ -188,6 +206,7 @@ def merge(
             update=[] if no_update else update or None,
             insert=not no_insert,
             delete_when=delete_when,
+            schema_mode=schema_mode,
             partition_by=partition_by or None,
             request_id=request_id,
             lane=lane,
