@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import many, memory, one, shapes
+from benchmarks import event_loop, many, memory, one, shapes
 from benchmarks.results import Result, as_table, save
 from benchmarks.run import Run
 
@@ -21,6 +21,7 @@ _BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
         many.append_async_10,
         many.append_sync_10,
         many.append_sync_50,
+        event_loop.async_5000,
         one.append_idle,
         one.submit,
         many.merge_sync_10,

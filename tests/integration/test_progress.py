@@ -82,7 +82,7 @@ def test_who_waits_too_long_is_told_how_many_are_open(client: Client, player: Pl
     with pytest.raises(ResultTimeout, match="1 of 2 done"):
         client.progress(futures, file=io.StringIO()).wait(timeout=0.01)
     with pytest.raises(InvalidRequest, match=r"asyncio\.gather"):
-        gather(["prices"])  # type: ignore[list-item]
+        gather(["prices"])  # type: ignore[arg-type]
 
 
 def test_as_completed_yields_each_future_once_those_first_that_are_done_first(

@@ -38,12 +38,14 @@ def test_a_quick_run_writes_comparisons_and_keeps_those_of_other_benchmarks(tmp_
     }
     latest.write_text(json.dumps([other]))
 
-    done = run("append_sync_10", "read", "--quick", "--rounds", "1", "--out", latest)
+    done = run("append_sync_10", "async_5000", "read", "--quick", "--rounds", "1", "--out", latest)
 
     assert done.returncode == 0, done.stderr
     results = {result["name"]: result for result in json.loads(latest.read_text())}
-    assert set(results) == {"other", "append_sync_10", "read"}
-    for name in ("append_sync_10", "read"):
+    assert set(results) == {
+        *("other", "append_sync_10", "async_5000", "async_5000_blocked", "read")
+    }
+    for name in ("append_sync_10", "async_5000", "read"):
         result = results[name]
         assert set(result) == {
             *("name", "ours", "baseline", "baseline_name", "unit"),
@@ -54,7 +56,8 @@ def test_a_quick_run_writes_comparisons_and_keeps_those_of_other_benchmarks(tmp_
         assert name in done.stdout
     appends = results["append_sync_10"]
     assert appends["ratio"] == pytest.approx(appends["ours"] / appends["baseline"], rel=0.01)
-    assert "0 failed, 0 lost, 0 doubled" in appends["notes"]
+    for name in ("append_sync_10", "async_5000", "async_5000_blocked"):
+        assert "0 failed, 0 lost, 0 doubled" in results[name]["notes"]
 
 
 def test_an_unknown_benchmark_is_refused_by_name(tmp_path: Path) -> None:
