@@ -10,7 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltaq.tasks.inbox import Clock
-from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite, Request
+from deltaq.tasks.request import (
+    AddColumn,
+    Append,
+    Column,
+    Create,
+    Delete,
+    Drop,
+    Lane,
+    Merge,
+    MergeScd2,
+    Overwrite,
+    Request,
+    Restore,
+    SetProperties,
+)
 from deltaq.worker.groups import (
     Claims,
     CommitGroup,
@@ -48,6 +62,22 @@ def test_an_overwrite_goes_alone() -> None:
     waiting = _waiting(make_request(Overwrite), make_request(Overwrite))
 
     assert len(plan_group(waiting, max_requests=500, max_bytes=10_000)) == 1
+
+
+def test_what_changes_a_table_besides_its_rows_goes_alone() -> None:
+    evolving = make_append(schema_mode="merge")
+    others = [
+        evolving,
+        make_request(Drop),
+        make_request(Create, columns=(Column(name="k", type="int"),)),
+        make_request(Restore, version=0),
+        make_request(SetProperties, properties={"a": "b"}),
+        make_request(AddColumn, column=Column(name="n", type="int")),
+        make_request(MergeScd2, keys=("k",), valid_from="f", valid_to="t", is_current="c"),
+    ]
+    for other in others:
+        for pair in ([other, make_append()], [make_append(), other], [other, other]):
+            assert len(plan_group(_waiting(*pair), max_requests=500, max_bytes=10_000)) == 1
 
 
 def test_an_append_does_not_pass_a_delete() -> None:

@@ -15,7 +15,7 @@ import shutil
 import time
 from pathlib import Path
 
-from deltaq.tasks.errors import StorageUnavailable, TableNotFound
+from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.request import Drop
 from deltaq.tasks.staging import StagingArea, open_staged, sync_folder
 from deltaq.worker.lake import Lake
@@ -55,7 +55,7 @@ class Drops:
         with open_staged(self._staging.request_path(request.table, request.request_id)):
             pass  # it is there, so nobody has acknowledged the request
         if not self._lake.exists(request.table):
-            raise TableNotFound(f"there is no table {request.table}", table=request.table)
+            raise self._lake.missing(request.table)
         try:
             grave.parent.mkdir(parents=True, exist_ok=True)
             self._lake.path(request.table).rename(grave)

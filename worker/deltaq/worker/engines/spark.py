@@ -13,21 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable
-from deltaq.tasks.query import Read
+from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
 from deltaq.worker.engines import Commit, Parts, spark_commands
-from deltaq.worker.engines.asked import history_table
+from deltaq.worker.engines.asked import Most, history_table
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark_change import Change
 from deltaq.worker.engines.spark_counts import counts
 from deltaq.worker.engines.spark_errors import spark_errors
 from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description
+from deltaq.worker.engines.spark_select import selected_rows
 from deltaq.worker.engines.transaction import LedgerAt, Transactions
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
+from deltaq.worker.selects import parse_select
 from deltaq.worker.warm import WarmSpark, WarmState
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ class SparkEngine:
             with _job(session, _job_group(group)), connection.transactions.guard(group, ledger_at):
                 Change(
                     group,
-                    path,
+                    self._lake,
                     snapshot,
                     session=session,
                     kernel=connection.kernel,
@@ -114,9 +116,7 @@ class SparkEngine:
             with spark_errors(group.table):
                 connection.session.sparkContext.cancelJobGroup(_job_group(group))
 
-    def read(
-        self, query: Read, destination: Path, *, rows_per_file: int = 0
-    ) -> tuple[int, int]:
+    def read(self, query: Read, destination: Path, *, rows_per_file: int = 0) -> tuple[int, int]:
         """Write the rows a query asks for as Parquet files into a new folder."""
         path = self._existing(query.table)
         with self._connected(query.table, wait=_READY_WITHIN) as connection:
@@ -139,6 +139,22 @@ class SparkEngine:
         finally:
             self._staging.remove(work)
         return version
+
+    def sql(self, query: Sql, destination: Path) -> int:
+        """Write the rows of a SELECT as Parquet files into a new folder."""
+        select = parse_select(query.text)
+        paths = {name: self._existing(name) for name in select.tables}
+        most = Most(rows=query.max_rows, bytes=query.max_bytes)
+        with self._connected("*", wait=_READY_WITHIN) as connection:
+            session = connection.session.newSession()
+            with _job(session, query.request_id):
+                selected = selected_rows(session, select, paths)
+                selected.limit(most.rows + 1).write.parquet(str(destination))
+        found = [pq.read_metadata(file) for file in destination.glob("*.parquet")]
+        groups = [file.row_group(i) for file in found for i in range(file.num_row_groups)]
+        rows: int = sum(group.num_rows for group in groups)
+        most.check(rows, sum(group.total_byte_size for group in groups))
+        return rows
 
     def history(self, table: str, limit: int) -> pa.Table:
         """Read the newest commits, newest first, with Delta's columns of DESCRIBE HISTORY."""

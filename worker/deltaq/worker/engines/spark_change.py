@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from deltaq.tasks.errors import TableNotFound
 from deltaq.tasks.request import (
     Append,
     Create,
@@ -42,6 +40,7 @@ from deltaq.worker.engines.spark_queries import prepare
 from deltaq.worker.engines.verb_rules import table_exists
 from deltaq.worker.expressions import columns_in
 from deltaq.worker.groups import CommitGroup
+from deltaq.worker.lake import Lake
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -54,7 +53,7 @@ class Change:
 
     Args:
         group: What to commit.
-        path: The table's folder.
+        lake: Where the table is.
         snapshot: The table; None when it is not there.
         session: Whose confs say what the commit's metadata is.
         kernel: Looks up versions.
@@ -64,7 +63,7 @@ class Change:
     def __init__(
         self,
         group: CommitGroup,
-        path: Path,
+        lake: Lake,
         snapshot: Snapshot | None,
         *,
         session: SparkSession,
@@ -72,7 +71,8 @@ class Change:
         staging: StagingArea,
     ) -> None:
         self._group = group
-        self._path = path
+        self._lake = lake
+        self._path = lake.path(group.table)
         self._snapshot = snapshot
         self._session = session
         self._kernel = kernel
@@ -107,8 +107,7 @@ class Change:
 
     def _existing(self) -> Snapshot:
         if self._snapshot is None:
-            name = self._group.table
-            raise TableNotFound(f"there is no table {name}", table=name)
+            raise self._lake.missing(self._group.table)
         return self._snapshot
 
     def _append(self, request: Append) -> None:

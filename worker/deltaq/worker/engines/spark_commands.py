@@ -94,12 +94,13 @@ def merge(
 
 def current_versions(frame: DataFrame, table: Path, versions: Versions) -> pa.Table:
     """Read the current versions of a frame's keys."""
+    from pyspark.sql import functions as sf
+
     request, session = versions.request, frame.sparkSession
     rows = session.read.format("delta").load(str(table)).where(quoted(request.is_current))
     keys = list(request.keys)
-    found = rows.alias("t").join(
-        frame.select(*map(quoted, keys)).alias("s"), _match(keys, keys), "left_semi"
-    )
+    wanted = frame.select(*map(quoted, keys)).alias("s")
+    found = rows.alias("t").join(wanted, sf.expr(_match(keys, keys)), "left_semi")
     return found.select(*map(quoted, versions.compared)).toArrow()
 
 
