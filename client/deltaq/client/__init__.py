@@ -6,7 +6,11 @@ import typing
 from deltaq.client.client import Client
 from deltaq.client.completion import as_completed, gather
 from deltaq.client.dead_letters import DeadLetter
+from deltaq.client.following import Commit
 from deltaq.client.future import Future
+from deltaq.client.pandas_frames import to_pandas
+from deltaq.client.scan import AsyncScan, Scan
+from deltaq.client.watch import AsyncWatch, Watch
 from deltaq.tasks.errors import (
     CommitConflict,
     ConfigurationError,
@@ -31,6 +35,7 @@ from deltaq.tasks.errors import (
     RequestExpired,
     RequestIdConflict,
     ResultTimeout,
+    ResultTooLarge,
     SchemaMismatch,
     StagedDataMissing,
     StagingFull,
@@ -39,6 +44,7 @@ from deltaq.tasks.errors import (
     TableNotFound,
     TransientError,
     VersionNotFound,
+    VersionNotReached,
 )
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
@@ -52,7 +58,10 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncFuture",
+    "AsyncScan",
+    "AsyncWatch",
     "Client",
+    "Commit",
     "CommitConflict",
     "ConfigurationError",
     "ConstraintViolated",
@@ -81,7 +90,9 @@ __all__ = [
     "RequestExpired",
     "RequestIdConflict",
     "ResultTimeout",
+    "ResultTooLarge",
     "Retrying",
+    "Scan",
     "SchemaMismatch",
     "Settings",
     "StagedDataMissing",
@@ -93,9 +104,12 @@ __all__ = [
     "TableStatus",
     "TransientError",
     "VersionNotFound",
+    "VersionNotReached",
+    "Watch",
     "as_completed",
     "gather",
     "load_settings",
+    "to_pandas",
 ]
 
 #: Names that bring what takes a while to import, with their modules: not before they are asked for.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar, cast
@@ -15,6 +15,8 @@ from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import Future
 from deltaq.client.looping import Looping
 from deltaq.client.pace import Pace
+from deltaq.client.scan import AsyncScan
+from deltaq.client.watch import AsyncWatch
 from deltaq.tasks.outcome import Outcome
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
@@ -121,6 +123,7 @@ class AsyncClient:
     rename_column = _submitting(Client.rename_column)
 
     read = _reading(Client.read)
+    sql = _reading(Client.sql)
     history = _asking(Client.history)
     detail = _asking(Client.detail)
     exists = _asking(Client.exists)
@@ -129,6 +132,14 @@ class AsyncClient:
 
     status = _asking(Client.status)
     dead_letters = _asking(Client.dead_letters)
+
+    def scan(self, table: str, **options: Any) -> AsyncScan:
+        """Read rows of a table as a stream; see :meth:`Client.scan`. Use ``async for``."""
+        return cast("AsyncScan", Client.scan(self, table, **options))  # type: ignore[arg-type]
+
+    def watch(self, tables: str | Sequence[str], **options: Any) -> AsyncWatch:
+        """Follow the commits of tables; see :meth:`Client.watch`. Use ``async for``."""
+        return cast("AsyncWatch", Client.watch(self, tables, **options))  # type: ignore[arg-type]
 
     async def cancel(
         self, request: AsyncFuture[Any] | str, *, request_id: str | None = None

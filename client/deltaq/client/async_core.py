@@ -89,6 +89,11 @@ class AsyncCore:
         )
 
     @property
+    def wire(self) -> Wire:
+        """What waits and talks."""
+        return self._wire
+
+    @property
     def closed(self) -> bool:
         """Whether it has been closed."""
         return self._closing.is_set()

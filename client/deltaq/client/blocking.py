@@ -125,10 +125,10 @@ class Blocking:
         return call()
 
     @asynccontextmanager
-    async def subscribe(self, channel: str) -> AsyncIterator[_Subscription]:
-        """Listen to a channel."""
+    async def subscribe(self, *channels: str) -> AsyncIterator[_Subscription]:
+        """Listen to channels."""
         with self._redis.pubsub() as heard:  # type: ignore[no-untyped-call]
-            heard.subscribe(channel)
+            heard.subscribe(*channels)
             yield _Subscription(heard)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> threading.Thread:

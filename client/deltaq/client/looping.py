@@ -47,8 +47,8 @@ T = TypeVar("T")
 #: Threads that stage frames and read results. They wait for the disk; more of them would only
 #: keep the loop waiting for the GIL.
 _THREADS = 4
-#: One connection for what is sent, one for what is heard.
-_CONNECTIONS = 2
+#: Connections on which a client hears: one for outcomes, one for each watch.
+_SUBSCRIPTIONS = 64
 
 
 class Looping:
@@ -56,14 +56,9 @@ class Looping:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.redis_url.get_secret_value(),
-            max_connections=_CONNECTIONS,
-            # Without retries, which would each take redis_timeout; the core tries again in time.
-            retry=Retry(NoBackoff(), 0),
-            **connection_options(settings),
-        )
-        self._redis = redis.asyncio.Redis.from_pool(pool)
+        # All that is sent goes through one connection.
+        self._redis = _connect(settings, 1)
+        self._hearing = _connect(settings, _SUBSCRIPTIONS)
         self._outbox = Outbox(self._redis)
         self._sender = Sender(settings)
         self.helpers = concurrent.futures.ThreadPoolExecutor(_THREADS, "deltaq-staging")
@@ -210,10 +205,10 @@ class Looping:
             raise
 
     @asynccontextmanager
-    async def subscribe(self, channel: str) -> AsyncIterator[_Subscription]:
-        """Listen to a channel."""
-        async with self._redis.pubsub() as heard:
-            await heard.subscribe(channel)
+    async def subscribe(self, *channels: str) -> AsyncIterator[_Subscription]:
+        """Listen to channels."""
+        async with self._hearing.pubsub() as heard:
+            await heard.subscribe(*channels)
             yield _Subscription(heard)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
@@ -246,6 +241,18 @@ class Looping:
         await self._in(self._sending, self._sender.close)  # behind the last wake-up
         self._sending.shutdown(wait=False)
         await self._redis.aclose()
+        await self._hearing.aclose()
+
+
+def _connect(settings: Settings, connections: int) -> redis.asyncio.Redis:
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.redis_url.get_secret_value(),
+        max_connections=connections,
+        # Without retries, which would each take redis_timeout; the core tries again in time.
+        retry=Retry(NoBackoff(), 0),
+        **connection_options(settings),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 class _Event:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from deltaq.client.asking import After, ask_after, read_query, wait_seconds
 from deltaq.client.core import Core
-from deltaq.client.drafts import Columns, count, read_query, table_name
+from deltaq.client.drafts import Columns, count, engine_name, expression, table_name
 from deltaq.client.future import Future
+from deltaq.client.pending import Load
+from deltaq.client.scan import Scan, open_scan
+from deltaq.client.selection import Where
+from deltaq.client.watch import Watch, open_watch
+from deltaq.tasks.errors import InvalidRequest
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.query import Detail, Exists, History, ListTables
+from deltaq.tasks.query import Detail, Exists, History, ListTables, Read, Sql
+from deltaq.tasks.query import Scan as ScanQuery
 from deltaq.tasks.request import EngineName, check_request_id, new_request_id
+
+T = TypeVar("T")
 
 #: Seconds that calls which return no future wait for their answer.
 _TIMEOUT = 60.0
+#: Seconds that a read waits for the version it needs.
+_VERSION_TIMEOUT = 30.0
+#: Seconds between two looks at a table's log that nobody asked for.
+_POLL = 5.0
 
 
 class Queries:
@@ -29,27 +43,42 @@ class Queries:
         table: str,
         *,
         columns: Columns | None = None,
-        where: str | None = None,
+        where: Where | None = None,
         version: int | None = None,
         timestamp: str | datetime | None = None,
         limit: int | None = None,
+        min_version: int | None = None,
+        after: After | None = None,
+        version_timeout: float = _VERSION_TIMEOUT,
         engine: EngineName | None = None,
     ) -> Future[pa.Table]:
         """Read rows of a table as it is, or was. The future's result is a pyarrow Table.
 
+        :func:`to_pandas` makes a DataFrame of it without loss. What may be larger than memory
+        is for :meth:`scan`.
+
         Args:
             table: Name under the lake's root.
             columns: Columns to read; all by default.
-            where: SQL condition on the rows.
+            where: Condition on the rows: SQL text, a pyarrow expression such as
+                ``pc.field("price") > 1``, or a list of them that must all hold.
             version: Version of the table to read.
             timestamp: Read as of this time, ISO text or a datetime; UTC without a zone.
             limit: Most rows to read; which ones is not said.
+            min_version: Wait until the table has this version.
+            after: The future of a write, or several: wait until they are committed, and read
+                what they wrote.
+            version_timeout: Seconds to wait for ``min_version``, at most 3600.
             engine: ``native`` or ``spark``, to insist on one.
 
         Raises:
+            InvalidExpression: ``where`` is none, or has no counterpart in SQL.
             TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: By the future.
+            VersionNotReached: By the future: the table did not come to ``min_version`` in time.
+            DeltaqError: By the future: a write in ``after`` failed; it is that write's error.
         """
         query = read_query(
+            Read,
             client_id=self._core.client_id,
             table=table,
             columns=columns,
@@ -57,9 +86,141 @@ class Queries:
             version=version,
             timestamp=timestamp,
             limit=limit,
+            min_version=min_version,
+            version_timeout=version_timeout,
             engine=engine,
         )
-        return self._core.ask(query, self._core.take_rows)
+        return ask_after(self._core, query, self._core.take_rows, after)
+
+    def scan(
+        self,
+        table: str,
+        *,
+        columns: Columns | None = None,
+        where: Where | None = None,
+        version: int | None = None,
+        timestamp: str | datetime | None = None,
+        limit: int | None = None,
+        min_version: int | None = None,
+        after: After | None = None,
+        version_timeout: float = _VERSION_TIMEOUT,
+        engine: EngineName | None = None,
+        timeout: float | None = _TIMEOUT,
+    ) -> Scan:
+        """Read rows of a table as a stream of record batches, larger than memory if need be.
+
+        The worker reads while the batches are taken, 64 MiB ahead at most: Spark, where only
+        it can read the table, writes the whole result first. All batches are of one version.
+
+        Args:
+            table: Name under the lake's root.
+            columns: As for :meth:`read`, like all that follow.
+            where: Condition on the rows.
+            version: Version of the table to read.
+            timestamp: Read as of this time.
+            limit: Most rows to read.
+            min_version: Wait until the table has this version.
+            after: Wait until these writes are committed.
+            version_timeout: Seconds to wait for ``min_version``.
+            engine: ``native`` or ``spark``, to insist on one.
+            timeout: Most seconds to wait for the next batch; None for ever.
+
+        Raises:
+            InvalidExpression: ``where`` is none, or has no counterpart in SQL. What else can be
+                wrong is raised when a batch is taken.
+        """
+        query = read_query(
+            ScanQuery,
+            client_id=self._core.client_id,
+            table=table,
+            columns=columns,
+            where=where,
+            version=version,
+            timestamp=timestamp,
+            limit=limit,
+            min_version=min_version,
+            version_timeout=version_timeout,
+            engine=engine,
+        )
+        return open_scan(self._core, query, after, timeout=timeout)
+
+    def sql(
+        self,
+        text: str,
+        *,
+        max_rows: int = 1_000_000,
+        max_bytes: int = 256 * 1024 * 1024,
+        min_versions: Mapping[str, int] | None = None,
+        after: After | None = None,
+        version_timeout: float = _VERSION_TIMEOUT,
+        engine: EngineName | None = None,
+    ) -> Future[pa.Table]:
+        """Run one SELECT over any tables of the lake, which it names. The result is a Table.
+
+        Args:
+            text: Spark SQL, such as ``select symbol, sum(qty) from trades join prices using
+                (symbol) group by symbol``. Names with dots or dashes need backquotes. It may
+                have WITH and UNION; it cannot change anything or reach files.
+            max_rows: A result with more rows is an error, not cut off.
+            max_bytes: A result with more bytes, uncompressed, is one too.
+            min_versions: Wait until tables have these versions.
+            after: The future of a write, or several: wait until they are committed.
+            version_timeout: Seconds to wait for versions, at most 3600.
+            engine: ``native`` or ``spark``, to insist on one.
+
+        Raises:
+            InvalidRequest: A limit is no number.
+            InvalidExpression, TableNotFound: By the future, of the text.
+            ResultTooLarge: By the future.
+            VersionNotReached: By the future: a table did not come to its version in time.
+        """
+        query = Sql(
+            request_id=new_request_id(),
+            client_id=self._core.client_id,
+            text=expression(text, "sql"),
+            max_rows=count(max_rows, "max_rows"),
+            max_bytes=count(max_bytes, "max_bytes"),
+            min_versions={table_name(t): count(v, t) for t, v in (min_versions or {}).items()},
+            wait_seconds=wait_seconds(version_timeout),
+            engine=engine_name(engine),
+        )
+        return ask_after(self._core, query, self._core.take_rows, after)
+
+    def watch(
+        self,
+        tables: str | Sequence[str],
+        *,
+        from_version: int | Mapping[str, int] | None = None,
+        timeout: float | None = None,
+        poll: float = _POLL,
+    ) -> Watch:
+        """Follow the commits of tables: each one, in order, as it happens and by whomever.
+
+        A table need not exist yet. One that was dropped and created anew begins again at
+        version 0. After a restart go on where :attr:`Watch.next_versions` was, without a gap.
+
+        Args:
+            tables: One name or several.
+            from_version: The first version to tell of, for all tables or by table; by default
+                the first commit after this call.
+            timeout: Seconds without a commit after which iteration ends; None for never.
+            poll: Seconds after which the log is looked at although nothing was heard: so late
+                are commits of others, who do not tell of them.
+
+        Raises:
+            ResultTimeout: No worker answered within 60 s; only without ``from_version``.
+            VersionNotFound: By the iterator: the log was cleaned of ``from_version``.
+        """
+        if not isinstance(poll, int | float) or not poll > 0:
+            raise InvalidRequest(f"poll {poll!r}: give seconds above 0")
+        return open_watch(
+            self._core,
+            tables,
+            from_version=from_version,
+            poll=poll,
+            timeout=timeout,
+            begin_within=_TIMEOUT,
+        )
 
     def history(
         self, table: str, limit: int = 100, *, timeout: float | None = _TIMEOUT
@@ -97,7 +258,7 @@ class Queries:
         query = Detail(
             request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)
         )
-        return dict(self._core.answer(query, _value, timeout=timeout))
+        return self._core.answer(query, _value_as(dict), timeout=timeout)
 
     def exists(self, table: str, *, timeout: float | None = _TIMEOUT) -> bool:
         """Tell whether there is a table of that name.
@@ -112,7 +273,7 @@ class Queries:
         query = Exists(
             request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)
         )
-        return bool(self._core.answer(query, _value, timeout=timeout))
+        return self._core.answer(query, _value_as(bool), timeout=timeout)
 
     def tables(self, *, timeout: float | None = _TIMEOUT) -> list[str]:
         """List the names of the tables in the lake, sorted.
@@ -124,7 +285,7 @@ class Queries:
             ResultTimeout: No worker answered in time.
         """
         query = ListTables(request_id=new_request_id(), client_id=self._core.client_id)
-        return list(self._core.answer(query, _value, timeout=timeout))
+        return self._core.answer(query, _value_as(list), timeout=timeout)
 
     def outcome(self, table: str, request_id: str) -> Outcome | None:
         """Look up what came of a request, of any client, without waiting.
@@ -136,5 +297,6 @@ class Queries:
         return self._core.outcome(table_name(table), check_request_id(request_id))
 
 
-def _value(outcome: Outcome) -> AbstractContextManager[Any]:
-    return nullcontext(outcome.value)
+def _value_as(kind: Callable[[Any], T]) -> Load[T]:
+    # Not done by the methods: over an event loop what they get is no answer yet.
+    return lambda outcome: nullcontext(kind(outcome.value))

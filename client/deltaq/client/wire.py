@@ -149,8 +149,8 @@ class Wire(Protocol):
         """
         ...
 
-    def subscribe(self, channel: str) -> AbstractAsyncContextManager[Heard]:
-        """Listen to a channel; each subscription made comes as a message, too."""
+    def subscribe(self, *channels: str) -> AbstractAsyncContextManager[Heard]:
+        """Listen to channels; each subscription made comes as a message, too."""
         ...
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:

@@ -5,6 +5,8 @@ A query is an ordinary Celery task: it may run twice or on any worker, at any ti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from deltaq.tasks.errors import InvalidRequest
@@ -41,6 +43,56 @@ class Read(_Query, frozen=True, kw_only=True, tag="read"):
     #: ISO 8601 in UTC.
     timestamp: str | None = None
     limit: int | None = None
+    #: Wait until the table has this version.
+    min_version: int | None = None
+    #: How long a worker may wait for it.
+    wait_seconds: float = 0.0
+
+
+class Scan(Read, frozen=True, kw_only=True, tag="scan"):
+    """Read rows as a stream of parts, which the client takes while the worker makes more."""
+
+
+class Sql(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="sql", omit_defaults=True):
+    """Run a SELECT over the tables that it names."""
+
+    v: int = msgspec.field(default_factory=lambda: WIRE_VERSION)
+    request_id: str
+    client_id: str
+    #: Several tables; the outcome is kept under this name, which no table can have.
+    table: str = "*"
+    engine: EngineName | None = None
+    text: str
+    #: A result that has more rows, or bytes once uncompressed, is an error.
+    max_rows: int
+    max_bytes: int
+    #: Versions that tables must have come to.
+    min_versions: dict[str, int] = {}
+    wait_seconds: float = 0.0
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far somebody who follows a table's commits has come."""
+
+    #: Last version seen; -1 for none.
+    version: int
+    #: Tells its log entry from that of another table under the same name.
+    mark: str = ""
+
+
+class Commits(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="commits", omit_defaults=True
+):
+    """Read the commits after known places of some tables, in pages."""
+
+    v: int = msgspec.field(default_factory=lambda: WIRE_VERSION)
+    request_id: str
+    client_id: str
+    #: Several tables; the outcome is kept under this name, which no table can have.
+    table: str = "*"
+    engine: EngineName | None = None
+    #: By table; None to be told only where its newest version is.
+    places: dict[str, Place | None]
 
 
 class History(_Query, frozen=True, kw_only=True, tag="history"):
@@ -68,7 +120,7 @@ class ListTables(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     engine: EngineName | None = None
 
 
-Query = Read | History | Detail | Exists | ListTables
+Query = Read | Scan | Sql | Commits | History | Detail | Exists | ListTables
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Query] = msgspec.json.Decoder(Query)
@@ -102,6 +154,26 @@ def decode_query(wire: str) -> Query:
         )
     check_request_id(query.request_id)
     check_client_id(query.client_id)
-    if not isinstance(query, ListTables):
-        check_table_name(query.table)
+    for table in _tables_in(query):
+        check_table_name(table)
     return query
+
+
+def _tables_in(query: Query) -> Iterable[str]:
+    match query:
+        case ListTables():
+            return ()
+        case Commits():
+            return query.places
+        case Sql():
+            return query.min_versions  # those in the text are the worker's to find
+    return (query.table,)
+
+
+def needed_versions(query: Query) -> dict[str, int]:
+    """Tell which versions tables must have come to before a query is answered."""
+    if isinstance(query, Sql):
+        return query.min_versions
+    if isinstance(query, Read) and query.min_version is not None:
+        return {query.table: query.min_version}
+    return {}

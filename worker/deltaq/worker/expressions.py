@@ -117,7 +117,7 @@ def translate(text: str, schema: pa.Schema, *, what: str, qualifier: str | None 
     """
     check_columns(text, schema, what=what)
     prefix = f"{qualifier}." if qualifier else ""
-    return _Translator(text, schema, what, prefix).condition(_parse(text, what))
+    return Translator(text, schema, what, prefix).condition(_parse(text, what))
 
 
 @functools.lru_cache(maxsize=256)
@@ -140,7 +140,7 @@ def _parse(text: str, what: str) -> exp.Expr:
 def _objections(root: exp.Expr) -> Iterator[str]:
     for node in root.walk():
         yield from (why for kind, why in _REFUSED_NODES.items() if isinstance(node, kind))
-        for name in _function_names(node):
+        for name in function_names(node):
             if name in _REFUSED_FUNCTIONS:
                 yield f"{name}() is not allowed: {_REFUSED_FUNCTIONS[name]}"
     bare = root.unnest()
@@ -148,7 +148,8 @@ def _objections(root: exp.Expr) -> Iterator[str]:
         yield "it is no condition"
 
 
-def _function_names(node: exp.Expr) -> list[str]:
+def function_names(node: exp.Expr) -> list[str]:
+    """Name the function that a node calls, in lower case, with all names that it has."""
     if isinstance(node, exp.Anonymous):
         return [node.name.lower()]
     return [name.lower() for name in node.sql_names()] if isinstance(node, exp.Func) else []
@@ -167,13 +168,18 @@ def _invalid(text: str, what: str, reason: str) -> InvalidExpression:
     return InvalidExpression(f"{what}={shown!r}: {reason}", details={"reason": reason})
 
 
-class _Translator:
-    """Writes the nodes it knows; ``tests/unit/test_expressions.py`` proves each."""
+class Translator:
+    """Writes the nodes of a condition that it knows; ``tests/unit/test_expressions.py`` proves each."""
 
     def __init__(self, text: str, schema: pa.Schema, what: str, prefix: str) -> None:
         self._text, self._schema, self._what, self._prefix = text, schema, what, prefix
 
     def condition(self, node: exp.Expr) -> str:
+        """Write a condition.
+
+        Raises:
+            Untranslatable: It is not known to mean the same.
+        """
         if isinstance(node, exp.Paren):
             return f"({self.condition(node.this)})"
         if isinstance(node, exp.Not):

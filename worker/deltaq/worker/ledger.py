@@ -185,8 +185,16 @@ def _read_note(entry: Path) -> Note | None:
         try:
             info = _action_decoder.decode(line).commitInfo
             if info is not None and info.userMetadata is not None:
-                written = _note_decoder.decode(info.userMetadata)
-                return written if _APP_ID.fullmatch(written.deltaq) else None
+                return parse_note(info.userMetadata)
         except msgspec.MsgspecError:
-            return None  # a note of somebody else's, or an entry that no engine could read
+            return None  # an entry that no engine could read
     return None
+
+
+def parse_note(text: str) -> Note | None:
+    """Read what a commit's ``userMetadata`` says; None if it is somebody else's."""
+    try:
+        written = _note_decoder.decode(text)
+    except msgspec.MsgspecError:
+        return None
+    return written if _APP_ID.fullmatch(written.deltaq) else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,20 +16,30 @@ from deltaq.tasks.errors import DeltaqError, info_from_error
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import (
+    Commits,
     Detail,
     Exists,
     History,
     ListTables,
     Query,
     Read,
+    Scan,
+    Sql,
     decode_query,
     query_name,
 )
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker.commits import commits_after
 from deltaq.worker.lake import Lake
 from deltaq.worker.router import Router
+from deltaq.worker.scans import Scans
+from deltaq.worker.waiting_room import WaitingRoom
 
 logger = logging.getLogger(__name__)
+
+
+#: Seconds for which the answer to a follower of commits is kept: it asks again all the time.
+_KEEP_COMMITS = 60.0
 
 
 class Reader:
@@ -38,20 +50,32 @@ class Reader:
         lake: Where the tables are.
         staging: Where results go.
         inbox: Where answers go.
+        ask: Sends a query to the workers, this one included.
         keep: How long an answer is kept, seconds.
     """
 
     def __init__(
-        self, *, router: Router, lake: Lake, staging: StagingArea, inbox: Inbox, keep: float
+        self,
+        *,
+        router: Router,
+        lake: Lake,
+        staging: StagingArea,
+        inbox: Inbox,
+        ask: Callable[[str], None],
+        keep: float,
     ) -> None:
         self._router = router
         self._lake = lake
         self._staging = staging
         self._inbox = inbox
         self._keep = keep
+        self._room = WaitingRoom(lake, ask=ask, refuse=self._settle)
+        self._scans = Scans(router=router, staging=staging, patience=keep, settle=self._settle)
 
     def answer(self, wire: str) -> None:
         """Answer a query and tell its client, unless it has been answered.
+
+        A scan is only begun, and a query that waits for a version is answered later.
 
         Raises:
             InvalidRequest: It is no query; nobody can be told.
@@ -62,23 +86,46 @@ class Reader:
             return  # sent again because the answer took long
         began = time.monotonic()
         try:
+            if self._room.holds(query):
+                return
+            if isinstance(query, Scan):
+                if not self._lake.exists(query.table):
+                    raise self._lake.missing(query.table)
+                self._scans.begin(query)
+                return
             facts = self._perform(query)
         except DeltaqError as exc:
-            logger.info("%s of table %s failed: %s", query_name(query), query.table, exc)
-            facts = {"state": State.FAILED, "error": info_from_error(exc)}
+            self._settle(query, exc)
+        else:
+            seconds = round(time.monotonic() - began, 6)
+            self._settle(query, {"commit_seconds": seconds, **facts})
+
+    def close(self) -> None:
+        """End what goes on beside the tasks: scans, and queries that wait."""
+        self._room.close()
+        self._scans.close()
+
+    def _settle(self, query: Query, told: dict[str, Any] | DeltaqError) -> None:
+        if isinstance(told, DeltaqError):
+            logger.info("%s of table %s failed: %s", query_name(query), query.table, told)
+            told = {"state": State.FAILED, "error": info_from_error(told)}
         outcome = Outcome(
             request_id=query.request_id,
             table=query.table,
             operation=query_name(query),
-            commit_seconds=round(time.monotonic() - began, 6),
-            **{"state": State.COMMITTED, **facts},
+            **{"state": State.COMMITTED, **told},
         )
-        self._inbox.settle(query.client_id, outcome, keep=self._keep)
+        keep = min(self._keep, _KEEP_COMMITS) if isinstance(query, Commits) else self._keep
+        self._inbox.settle(query.client_id, outcome, keep=keep)
 
     def _perform(self, query: Query) -> dict[str, Any]:
         match query:
             case ListTables():
                 return {"value": self._lake.tables()}
+            case Commits():
+                return {"value": self._commits(query)}
+            case Sql():
+                return self._sql(query)
             case Exists():
                 return {"value": self._lake.exists(query.table)}
             case _ if not self._lake.exists(query.table):
@@ -92,15 +139,35 @@ class Reader:
             case Read():
                 return self._read(query)
 
+    def _commits(self, query: Commits) -> dict[str, Any]:
+        return {
+            table: commits_after(self._lake.path(table), table, place)
+            for table, place in query.places.items()
+        }
+
     def _read(self, query: Read) -> dict[str, Any]:
-        # A folder of its own: the same query may run in two threads when it was sent again.
+        with self._result(query) as result:
+            version, rows, engine = self._router.read(query, result)
+        return {"version": version, "rows": rows, "engine": engine}
+
+    def _sql(self, query: Sql) -> dict[str, Any]:
+        with self._result(query) as result:
+            rows, engine = self._router.sql(query, result)
+        return {"rows": rows, "engine": engine}
+
+    @contextlib.contextmanager
+    def _result(self, query: Query) -> Iterator[Path]:
+        """Lend a folder that becomes the result of a query when the block ends.
+
+        It is another one until then: the same query may run in two threads when it was sent
+        again.
+        """
         result = self._staging.new_work_path()
         try:
-            version, rows, engine = self._router.read(query, result)
+            yield result
             self._staging.publish(result, self._staging.read_path(query.request_id))
         finally:
             self._staging.remove(result)
-        return {"version": version, "rows": rows, "engine": engine}
 
     def _keep_table(self, query: Query, table: pa.Table) -> int:
         path = self._staging.read_path(query.request_id) / "part-0.parquet"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from deltaq.tasks.errors import ConfigurationError, EngineRefused, StorageUnavailable
-from deltaq.tasks.query import Read
+from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import Append, Create, Drop, EngineName, Merge, TableChange
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
@@ -223,6 +223,15 @@ class Router:
                 ) from refusal
 
         return self._first_that_can(scan, insisted=query.engine == "native")
+
+    def sql(self, query: Sql, destination: Path) -> tuple[int, EngineName]:
+        """Run a SELECT, as ``Engine.sql``; return the rows and the engine's name."""
+        if query.engine == "spark":
+            engine = self._on_spark("the request asks for it").engine
+            return engine.sql(query, destination), engine.name
+        return self._first_that_can(
+            lambda engine: engine.sql(query, destination), insisted=query.engine == "native"
+        )
 
     def history(self, table: str, limit: int) -> tuple[pa.Table, EngineName]:
         """Read the newest commits, as ``Engine.history``, and name the engine."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from deltaq.tasks.query import Read
+from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import EngineName
 from deltaq.worker.groups import CommitGroup
 
@@ -119,6 +119,19 @@ class Engine(Protocol):
 
         Raises:
             TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: Of the query.
+        """
+        ...
+
+    def sql(self, query: Sql, destination: Path) -> int:
+        """Write the rows of a SELECT as Arrow or Parquet files, in order, into a new folder.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            InvalidExpression: It is no SELECT of tables, or names what is not there.
+            TableNotFound: A table is not there.
+            ResultTooLarge: It has more rows or bytes than it may.
         """
         ...
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, VersionNotFound
+from deltaq.tasks.errors import (
+    InvalidRequest,
+    ResultTooLarge,
+    SchemaMismatch,
+    VersionNotFound,
+)
 from deltaq.tasks.query import Read
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.ledger import log_entries, log_entry
@@ -27,6 +33,31 @@ _HISTORY = pa.schema(
         ("operationMetrics", pa.string()),
     ]
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Most:
+    """How large the result of a query may be; bytes are counted uncompressed."""
+
+    rows: int
+    bytes: int
+
+    def check(self, rows: int, size_bytes: int) -> None:
+        """Refuse a result that is larger.
+
+        Raises:
+            ResultTooLarge: It is.
+        """
+        for name, found, limit in (
+            ("max_rows", rows, self.rows),
+            ("max_bytes", size_bytes, self.bytes),
+        ):
+            if found > limit:
+                raise ResultTooLarge(
+                    f"the result has more than {name}={limit}; select less, or call with a larger "
+                    f"{name}=",
+                    details={name: limit},
+                )
 
 
 def check_version(version: int, newest: int, *, name: str, path: Path) -> int:

@@ -46,9 +46,7 @@ def at_version(handle: Handle, query: Read) -> DeltaTable:
     if query.version is None and query.timestamp is None:
         return handle.existing()
     if query.version is not None:
-        version = asked.check_version(
-            query.version, newest, name=handle.name, path=handle.path
-        )
+        version = asked.check_version(query.version, newest, name=handle.name, path=handle.path)
         return DeltaTable(str(handle.path), version=version)
     return _at_time(handle, str(query.timestamp))
 
@@ -78,15 +76,16 @@ def plain_batches(found: Found) -> Iterator[pa.RecordBatch]:
         yield batch.select(found.schema.names).cast(found.schema)
 
 
-def write_rows(found: Found, destination: Path) -> int:
+def write_rows(found: Found, destination: Path, *, most: asked.Most | None = None) -> int:
     """Write rows into a new folder; return how many they are.
 
     As Arrow writes them: they are read once, and Parquet would take four times as long.
 
     Raises:
+        ResultTooLarge: They are more than ``most``.
         StorageUnavailable: The folder cannot be written.
     """
-    rows = 0
+    rows = size_bytes = 0
     try:
         destination.mkdir(parents=True)
         with (
@@ -95,6 +94,9 @@ def write_rows(found: Found, destination: Path) -> int:
         ):
             for batch in plain_batches(found):
                 rows += batch.num_rows
+                size_bytes += batch.nbytes
+                if most is not None:
+                    most.check(rows, size_bytes)
                 writer.write_batch(batch)
     except OSError as exc:
         raise StorageUnavailable(f"{destination}: cannot be written: {exc}") from exc

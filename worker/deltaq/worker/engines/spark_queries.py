@@ -28,9 +28,7 @@ def asked_version(kernel: Kernel, table: Path, query: Read) -> int:
     """
     newest = kernel.snapshot(table)
     if query.version is not None:
-        return asked.check_version(
-            query.version, newest.version, name=query.table, path=table
-        )
+        return asked.check_version(query.version, newest.version, name=query.table, path=table)
     if query.timestamp is None:
         return newest.version
     moment = asked.moment(query.timestamp, name=query.table)

@@ -1,0 +1,219 @@
+"""The rows of a table as a stream, larger than memory if need be."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deltaq.client.asking import After, ask_after
+from deltaq.client.async_core import AsyncCore
+from deltaq.client.core import Core
+from deltaq.client.future import Future
+from deltaq.tasks.errors import InvalidRequest, ResultTimeout, StagedDataMissing
+from deltaq.tasks.outcome import Outcome
+from deltaq.tasks.query import Scan as ScanQuery
+
+#: Seconds between two looks for the next part: at first, and at most.
+_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05
+
+
+class Scan(Iterator[pa.RecordBatch]):
+    """The record batches of a scan. Made by ``client.scan()``; to be used by one thread.
+
+    The worker reads while the program does, a few parts ahead. Each part is removed once its
+    batches were taken, and all that is left when the scan is closed, is collected as garbage, or
+    nobody takes anything for ``read_ttl``. Use it in a ``with`` block, or to its end.
+
+    Args:
+        future: Resolves with the outcome when the worker has written the last part.
+        folder: Where the parts appear.
+        timeout: Most seconds to wait for the next one.
+    """
+
+    def __init__(self, future: Future[Outcome], folder: Path, *, timeout: float | None) -> None:
+        self._future = future
+        self._folder = folder
+        self._timeout = timeout
+        self._next_part = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._schema: pa.Schema | None = None
+        self._finish = weakref.finalize(self, _abandon, future, folder)
+
+    def __next__(self) -> pa.RecordBatch:
+        """Take the next batch.
+
+        Raises:
+            TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: Of the query.
+            TransientError: The worker ended, or has too many scans; begin again.
+            ResultTimeout: No rows came in time; taking again goes on waiting.
+        """
+        while not self._batches:
+            if not self._finish.alive:
+                raise StopIteration
+            part = self._read_part()
+            if part is None:
+                self.close()
+                raise StopIteration
+            self._batches = [b for b in part.to_batches() if b.num_rows][::-1]
+        return self._batches.pop()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns; known when the first rows are there.
+
+        Raises:
+            What taking the first batch raises.
+        """
+        if self._schema is None:
+            if not self._finish.alive:
+                raise InvalidRequest("the scan was closed before its first rows came")
+            part = self._read_part()
+            assert part is not None, "a result has at least one part"
+            self._batches = [b for b in part.to_batches() if b.num_rows][::-1]
+        assert self._schema is not None
+        return self._schema
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Version, rows and engine, once the worker has written the last part."""
+        return self._future.result() if self._future.done() else None
+
+    def reader(self) -> pa.RecordBatchReader:
+        """Offer the batches as what pyarrow, polars, DuckDB and ``client.append`` take."""
+        return pa.RecordBatchReader.from_batches(self.schema, self)
+
+    def close(self) -> None:
+        """Give up what was not taken; its files are removed and the worker stops."""
+        self._batches = []
+        self._finish()
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read_part(self) -> pa.Table | None:
+        """Take the next part from the folder; None after the last one."""
+        stem = self._folder / f"part-{self._next_part:06d}"
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        pause = _FIRST_LOOK
+        while True:
+            # In this order: the parts were there before the outcome.
+            outcome = self._future.result() if self._future.done() else None
+            for file in (stem.with_suffix(".arrow"), stem.with_suffix(".parquet")):
+                if file.exists():
+                    return self._take(file)
+            if outcome is not None:
+                if self._next_part >= outcome.value["parts"]:
+                    return None
+                raise StagedDataMissing(
+                    f"{stem}: a part of the scan's result is gone; scan again",
+                    request_id=outcome.request_id,
+                    table=outcome.table,
+                )
+            if deadline is not None and time.monotonic() > deadline:
+                raise ResultTimeout(
+                    f"no rows of scan {self._future.request_id} of table {self._future.table} "
+                    f"within {self._timeout:g} s: does a worker run that serves reads?",
+                    request_id=self._future.request_id,
+                    table=self._future.table,
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK)
+
+    def _take(self, file: Path) -> pa.Table:
+        if file.suffix == ".parquet":
+            part = pq.read_table(file)
+        else:
+            with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as batches:
+                part = batches.read_all()
+        file.unlink(missing_ok=True)
+        self._next_part += 1
+        part = part.replace_schema_metadata(None)
+        self._schema = self._schema or part.schema
+        return part
+
+
+class AsyncScan(AsyncIterator[pa.RecordBatch]):
+    """:class:`Scan` for an event loop: ``async for``, in an ``async with`` block.
+
+    It is asked for at the first step; parts are read in threads.
+    """
+
+    def __init__(
+        self, core: AsyncCore, query: ScanQuery, after: After | None, *, timeout: float | None
+    ) -> None:
+        self._core = core
+        self._query = query
+        self._after = after
+        self._timeout = timeout
+        self._scan: Scan | None = None
+
+    async def __anext__(self) -> pa.RecordBatch:
+        """Take the next batch; see :meth:`Scan.__next__`."""
+        if self._scan is None:
+            future = await cast(
+                "Awaitable[Future[Outcome]]",
+                ask_after(self._core, self._query, nullcontext, self._after),
+            )
+            folder = self._core.staging.read_path(self._query.request_id)
+            self._scan = Scan(future, folder, timeout=self._timeout)
+        batch = await self._core.wire.work(partial(next, self._scan, None))
+        if batch is None:
+            raise StopAsyncIteration
+        return batch
+
+    async def close(self) -> None:
+        """Give up what was not taken."""
+        if self._scan is not None:
+            await self._core.wire.work(self._scan.close)
+
+    async def __aenter__(self) -> AsyncScan:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def open_scan(
+    core: Core | AsyncCore, query: ScanQuery, after: After | None, *, timeout: float | None
+) -> Scan:
+    """Ask for a scan; over the core of an event loop it is an AsyncScan."""
+    if isinstance(core, AsyncCore):
+        return cast("Scan", AsyncScan(core, query, after, timeout=timeout))
+    future = ask_after(core, query, nullcontext, after)
+    return Scan(future, core.staging.read_path(query.request_id), timeout=timeout)
+
+
+def _abandon(future: Future[Outcome], folder: Path) -> None:
+    """Remove what is left of a result, and leave word if the worker is still at it."""
+    for _ in range(3):  # it may put down a part meanwhile
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, OSError):
+            shutil.rmtree(folder)
+            break
+    if not future.done():
+        with contextlib.suppress(OSError):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.touch()
