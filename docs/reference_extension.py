@@ -8,17 +8,20 @@ from typing import Any
 import griffe
 
 _ROLE = re.compile(r":(?:class|func|meth|attr):`([\w.]+)`")
+#: What announces a block that is indented; Markdown needs no announcement.
+_BLOCK = re.compile(r"^::$|(?<=:):$", re.MULTILINE)
 #: What a method of AsyncClient returns, by what makes it from that of Client.
 _RETURNS = {"_submitting": "AsyncFuture[Outcome]", "_reading": "pa.Table", "_asking": None}
 
 
 class ForReaders(griffe.Extension):
-    """Makes links of roles, and methods of what AsyncClient takes over from Client."""
+    """Makes Markdown of roles, and methods of what AsyncClient takes over from Client."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Write ``:class:`Client``` as a link of Markdown, looked up where the docstring is."""
+        """Write in Markdown what docstrings have for Sphinx."""
         if obj.docstring:
-            obj.docstring.value = _ROLE.sub(r"[`\1`][\1]", obj.docstring.value)
+            text = _BLOCK.sub("", obj.docstring.value)
+            obj.docstring.value = _ROLE.sub(r"`\1`", text)
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Give each method of AsyncClient the signature and docstring that it has at run time."""
