@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar, cast
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settin
 
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 def _asking(
@@ -67,6 +68,20 @@ def _reading(
 
     signature = inspect.signature(method)
     call.__signature__ = signature.replace(return_annotation="pa.Table")  # type: ignore[attr-defined]
+    return call
+
+
+def _opening(
+    method: Callable[Concatenate[Client, P], Any], kind: type[K]
+) -> Callable[Concatenate[AsyncClient, P], K]:
+    """Make a method return what is taken by ``async for``; it is not awaited itself."""
+
+    @wraps(method)
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> K:
+        return cast("K", method(self, *args, **kwargs))
+
+    signature = inspect.signature(method)
+    call.__signature__ = signature.replace(return_annotation=kind.__name__)  # type: ignore[attr-defined]
     return call
 
 
@@ -124,6 +139,8 @@ class AsyncClient:
 
     read = _reading(Client.read)
     sql = _reading(Client.sql)
+    scan = _opening(Client.scan, AsyncScan)
+    watch = _opening(Client.watch, AsyncWatch)
     history = _asking(Client.history)
     detail = _asking(Client.detail)
     exists = _asking(Client.exists)
@@ -132,14 +149,6 @@ class AsyncClient:
 
     status = _asking(Client.status)
     dead_letters = _asking(Client.dead_letters)
-
-    def scan(self, table: str, **options: Any) -> AsyncScan:
-        """Read rows of a table as a stream; see :meth:`Client.scan`. Use ``async for``."""
-        return cast("AsyncScan", Client.scan(self, table, **options))  # type: ignore[arg-type]
-
-    def watch(self, tables: str | Sequence[str], **options: Any) -> AsyncWatch:
-        """Follow the commits of tables; see :meth:`Client.watch`. Use ``async for``."""
-        return cast("AsyncWatch", Client.watch(self, tables, **options))  # type: ignore[arg-type]
 
     async def cancel(
         self, request: AsyncFuture[Any] | str, *, request_id: str | None = None
