@@ -73,7 +73,8 @@ class Scan(Iterator[pa.RecordBatch]):
         """Names and types of the columns; known when the first rows are there.
 
         Raises:
-            What taking the first batch raises.
+            DeltaqError: As for taking the first batch.
+            InvalidRequest: The scan was closed before its first rows came.
         """
         if self._schema is None:
             if not self._finish.alive:

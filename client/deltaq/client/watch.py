@@ -55,7 +55,8 @@ class Watch(Iterator[Commit]):
         """Wait for the next commit; end when there was none for ``timeout`` seconds.
 
         Raises:
-            What :meth:`next` raises; ResultTimeout only when no worker answered.
+            DeltaqError: As for :meth:`next`.
+            ResultTimeout: No worker answered in time.
         """
         with self._lock:
             try:
