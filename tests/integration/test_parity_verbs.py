@@ -178,6 +178,7 @@ REFUSED_WITHOUT_TABLE: list[tuple[Act, type[DeltaqError], str]] = [
     (create({"k": "int; drop"}), InvalidRequest, "is no type of Delta"),
     (create({"k": "decimal(40, 2)"}), InvalidRequest, "is no type of Delta"),
     (create({"k": "varchar(3)"}), InvalidRequest, "is no type of Delta"),
+    (create({"k": "decimal"}), InvalidRequest, "is no type of Delta"),
     (create({"a b": "int"}), InvalidFrame, "column 'a b'"),
     (create({"a": "array<struct<`b c`: int>>"}), InvalidFrame, "column 'a'"),
     (create({"k": "int"}, properties={"owner": "me"}), InvalidRequest, "'owner' is no property"),

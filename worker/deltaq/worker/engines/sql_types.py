@@ -72,9 +72,9 @@ def _arrow(kind: Any) -> pa.DataType:
         raise _Unknown
     inner = kind.expressions
     if kind.this is _T.DECIMAL:
-        # What is not said is 10 digits, and none after the point, as Spark has it.
+        # Without its digits it would be decimal(10, 0), which hardly anybody means.
         given = [int(parameter.name) for parameter in inner]
-        precision, scale = (*given, *(10, 0)[len(given) :])
+        precision, scale = (*given, 0)[:2] if given else (0, 0)
         if not 0 <= scale <= precision or not 1 <= precision <= _MOST_DIGITS:
             raise _Unknown
         return pa.decimal128(precision, scale)
