@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
 import griffe
 
+from deltaq.client import AsyncClient
+
 _ROLE = re.compile(r":(?:class|func|meth|attr):`([\w.]+)`")
 #: What announces a block that is indented; Markdown needs no announcement.
 _BLOCK = re.compile(r"^::$|(?<=:):$", re.MULTILINE)
-#: What a method of AsyncClient returns, by what makes it from that of Client.
-_RETURNS = {"_submitting": "AsyncFuture[Outcome]", "_reading": "pa.Table", "_asking": None}
 
 
 class ForReaders(griffe.Extension):
@@ -28,17 +29,17 @@ class ForReaders(griffe.Extension):
         client = pkg["client.client.Client"]
         async_client = pkg["client.async_client.AsyncClient"]
         for name, member in list(async_client.members.items()):
-            made_by = getattr(getattr(member, "value", None), "function", None)
-            if str(made_by) not in _RETURNS:
+            made = getattr(AsyncClient, name, None)
+            if not (member.is_attribute and inspect.isfunction(made)):
                 continue
-            method = client.all_members[name]
-            made = griffe.Function(
+            method = griffe.Function(
                 name,
-                parameters=method.parameters,
-                returns=_RETURNS[str(made_by)] or method.returns,
-                docstring=method.docstring,
+                parameters=client.all_members[name].parameters,
+                returns=inspect.signature(made).return_annotation,
+                docstring=client.all_members[name].docstring,
                 lineno=member.lineno,
                 endlineno=member.endlineno,
             )
-            made.labels.add("async")
-            async_client.set_member(name, made)
+            if inspect.iscoroutinefunction(made):
+                method.labels.add("async")
+            async_client.set_member(name, method)
