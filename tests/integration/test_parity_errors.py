@@ -159,5 +159,7 @@ def test_both_engines_tell_the_history_in_the_same_columns(twins: Twins) -> None
     native, spark = (a.engine.history("prices", 5) for a in (twins.native, twins.spark))
 
     assert native.schema == spark.schema
-    for column in ("version", "operation"):
+    for column in ("version", "operation", "rows"):
         assert native[column] == spark[column]
+    assert (native["engine"].to_pylist(), spark["engine"].to_pylist()) == (["native"], ["spark"])
+    assert len(native["request_ids"][0].as_py()) == len(spark["request_ids"][0].as_py()) == 1

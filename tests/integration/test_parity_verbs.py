@@ -78,6 +78,7 @@ def test_both_engines_create_the_same_table(twins: Twins) -> None:
     for engine in (twins.native, twins.spark, *twins.readers):
         detail = engine.engine.detail("prices")
         assert detail["properties"]["team"] == "me"
+        assert detail["comment"] == "what it costs"
         assert detail["properties"]["delta.logRetentionDuration"] == "interval 60 days"
     frame = pa.table({"symbol": ["IBM"], "day": pa.array([19000], pa.date32())})
     twins.both(lambda t: t.append(frame))

@@ -225,7 +225,10 @@ class Queries:
     def history(
         self, table: str, limit: int = 100, *, timeout: float | None = _TIMEOUT
     ) -> pa.Table:
-        """Read the newest commits of a table, newest first, as Delta's DESCRIBE HISTORY.
+        """Read the newest commits of a table, newest first.
+
+        The columns are those of Delta's DESCRIBE HISTORY, and ``rows`` (added, changed or
+        removed, where the log tells), ``engine`` and ``request_ids``.
 
         Args:
             table: Name under the lake's root.

@@ -6,7 +6,7 @@ The log's entries are read one after the other, so that none is left out whoever
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +140,9 @@ def _read(entry: Path, table: str) -> dict[str, Any] | None:
         "version": int(entry.stem),
         "timestamp_ms": info.timestamp or written_ms,
         "operation": note.operation if note and note.operation else info.operation,
-        "rows": _rows(info),
+        "rows": changed_rows(info.operation, info.operationMetrics),
         "request_ids": [request_id for _, request_id in note.requests] if note else [],
-        "engine": _engine(info.engineInfo or ""),
+        "engine": engine_of(info.engineInfo),
     }
 
 
@@ -156,10 +156,11 @@ def _infos(lines: Iterator[bytes]) -> Iterator[_CommitInfo]:
             yield info
 
 
-def _rows(info: _CommitInfo) -> int | None:
-    known = {name.replace("_", "").lower(): value for name, value in info.operationMetrics.items()}
+def changed_rows(operation: str, metrics: Mapping[str, Any]) -> int | None:
+    """Count the rows that a commit added, changed or removed, by its metrics; None if unknown."""
+    known = {name.replace("_", "").lower(): value for name, value in metrics.items()}
     counted = [known[name] for name in _CHANGED & known.keys()]
-    if "numoutputrows" in known and info.operation.startswith(_WRITES):
+    if "numoutputrows" in known and operation.startswith(_WRITES):
         counted.append(known["numoutputrows"])
     try:
         return sum(map(int, counted)) if counted else None
@@ -167,7 +168,9 @@ def _rows(info: _CommitInfo) -> int | None:
         return None  # somebody else's idea of metrics
 
 
-def _engine(told: str) -> str | None:
+def engine_of(engine_info: str | None) -> str | None:
+    """Name the engine of a commit; what is none of ours keeps its own name."""
+    told = engine_info or ""
     if told.startswith("delta-rs"):
         return "native"
     return "spark" if "Spark" in told else told or None

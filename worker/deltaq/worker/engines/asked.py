@@ -19,14 +19,19 @@ from deltaq.tasks.errors import (
 )
 from deltaq.tasks.query import Read
 from deltaq.tasks.suggest import did_you_mean
-from deltaq.worker.ledger import log_entries, log_entry
+from deltaq.worker.commits import changed_rows, engine_of
+from deltaq.worker.ledger import log_entries, log_entry, parse_note
 
-#: As DESCRIBE HISTORY names them; what it gives as a map is JSON text.
+#: As DESCRIBE HISTORY names them, and ours; what it gives as a map is JSON text.
 _HISTORY = pa.schema(
     [
         ("version", pa.int64()),
         ("timestamp", pa.timestamp("us", "UTC")),
         ("operation", pa.string()),
+        # Read from those below, which each engine writes in its own way.
+        ("rows", pa.int64()),
+        ("engine", pa.string()),
+        ("request_ids", pa.list_(pa.string())),
         ("operationParameters", pa.string()),
         ("userMetadata", pa.string()),
         ("engineInfo", pa.string()),
@@ -145,6 +150,10 @@ def history_table(commits: Iterable[dict[str, Any]]) -> pa.Table:
     """Make a table of what a log says of commits."""
     rows = [dict(commit) for commit in commits]
     for row in rows:
+        row["rows"] = changed_rows(row["operation"], dict(row.get("operationMetrics") or {}))
+        row["engine"] = engine_of(row.get("engineInfo"))
+        note = parse_note(row.get("userMetadata") or "")
+        row["request_ids"] = [request_id for _, request_id in note.requests] if note else []
         for name in ("operationParameters", "operationMetrics"):
             if row.get(name) is not None:
                 row[name] = json.dumps(dict(row[name]))

@@ -129,6 +129,7 @@ def detail(handle: Handle) -> dict[str, Any]:
         "files": len(sizes),
         "size_bytes": sum(sizes.values()),
         "created_at": created.isoformat(),
+        "comment": metadata.description,
         "properties": metadata.configuration,
         "features": sorted({*(protocol.writer_features or ()), *(protocol.reader_features or ())}),
         "min_reader_version": protocol.min_reader_version,

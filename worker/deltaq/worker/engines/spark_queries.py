@@ -81,6 +81,7 @@ def description(table: str, snapshot: Snapshot, told: dict[str, Any]) -> dict[st
         "files": told["numFiles"],
         "size_bytes": told["sizeInBytes"],
         "created_at": told["createdAt"].astimezone(UTC).isoformat(),
+        "comment": told["description"],
         "properties": dict(told["properties"]),
         "features": list(told["tableFeatures"]),
         "min_reader_version": told["minReaderVersion"],
