@@ -13,9 +13,8 @@ from deltalake import DeltaTable
 
 from deltaq.tasks import keys
 from deltaq.tasks.inbox import LANES
-from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System
-from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.engines.native_maintenance import remove_unneeded
 from deltaq.worker.lake import Lake
 from tests.fault.work import Row
 from tests.support.log import committed_requests, committed_versions
@@ -137,9 +136,8 @@ def _rows(path: Path) -> list[Row]:
 
 def _strays(system: System, table: str) -> Iterator[str]:
     """Vacuum the table, and name the files that are neither gone nor the table's."""
-    lake, staging = Lake(system.settings.lake), StagingArea(system.settings.staging_root)
-    NativeEngine(lake, staging).vacuum(table, retention_hours=0, force=True)
-    path = lake.path(table)
+    path = Lake(system.settings.lake).path(table)
+    remove_unneeded(DeltaTable(str(path)), path, hours=0, force=True)
     wanted = {Path(uri.removeprefix("file://")) for uri in DeltaTable(str(path)).file_uris()}
     for file in path.rglob("*"):
         checked = file.with_name(file.name[1:].removesuffix(".crc"))

@@ -32,7 +32,17 @@ from deltaq.tasks.errors import (
     VersionNotFound,
 )
 from deltaq.tasks.query import Read
-from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite, Request, new_request_id
+from deltaq.tasks.request import (
+    Append,
+    Delete,
+    Lane,
+    Merge,
+    Optimize,
+    Overwrite,
+    Request,
+    Vacuum,
+    new_request_id,
+)
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import Commit, NotNative, RowCounts
 from deltaq.worker.engines import native_errors as errors
@@ -40,7 +50,7 @@ from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.native_reads import at_version, find_rows, write_rows
 from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lake import Lake
-from deltaq.worker.ledger import app_id, find_committed
+from deltaq.worker.ledger import app_id, committed_in, find_committed, log_entry
 from tests.support.log import actions, committed_requests, ledgers
 from tests.support.requests import CLIENT_ID, make_request, stage
 
@@ -764,19 +774,20 @@ def test_a_table_that_is_not_there_is_told(bench: Bench, ask: Callable[[Any], An
 # --- maintenance
 
 
-def test_optimize_compacts_files_and_keeps_rows_and_ledger(abc: Bench) -> None:
+def test_optimize_compacts_files_and_the_ledger_moves_after_it(abc: Bench) -> None:
     for n in range(4, 10):
         abc.apply(Append, prices((n, "x", 0.0)))
     before = abc.rows()
 
-    abc.engine.optimize("t")
-    abc.engine.optimize("t", zorder=["k"])
+    abc.apply(Optimize)
+    done = abc.apply(Optimize, zorder=("k",))
 
     assert abc.rows() == before
     assert abc.engine.detail("t")["files"] == 1
-    assert abc.engine.ledger("t", LEDGER) == abc.sequence
-    with pytest.raises(SchemaMismatch, match="'kk'"):
-        abc.engine.optimize("t", zorder=["kk"])
+    assert abc.new_engine().ledger("t", LEDGER) == abc.sequence
+    assert done.version == 7 + 4 - 1
+    # The commit that compacts names no request: it would be taken for applied.
+    assert [len(committed_in(log_entry(abc.path(), v))) for v in (7, 8, 9, 10)] == [0, 1, 0, 1]
 
 
 def test_vacuum_removes_what_no_version_needs_and_less_than_a_week_needs_force(abc: Bench) -> None:
@@ -786,15 +797,17 @@ def test_vacuum_removes_what_no_version_needs_and_less_than_a_week_needs_force(a
     abc.apply(Overwrite, prices((9, "z", 9.0)))
 
     with pytest.raises(InvalidRequest, match="168"):
-        abc.engine.vacuum("t", retention_hours=1)
-    assert len(abc.engine.vacuum("t", retention_hours=0, force=True, dry_run=True)) == 1
+        abc.apply(Vacuum, retention_hours=1)
+    told = abc.apply(Vacuum, retention_hours=0, force=True, dry_run=True)
+    assert told.value == [old.name]
     assert len(list(abc.path().glob("*.parquet"))) == 2
     assert checksum.exists()
-    abc.engine.vacuum("t", retention_hours=0, force=True)
+    abc.apply(Vacuum, retention_hours=0, force=True)
 
     assert len(list(abc.path().glob("*.parquet"))) == 1
     assert not checksum.exists()
     assert abc.rows() == as_rows((9, "z", 9.0))
+    assert abc.new_engine().ledger("t", LEDGER) == abc.sequence
     with pytest.raises(VersionNotFound):
         abc.read(version=0)
 

@@ -136,6 +136,10 @@ class AsyncClient:
     set_properties = _submitting(Client.set_properties)
     add_column = _submitting(Client.add_column)
     rename_column = _submitting(Client.rename_column)
+    optimize = _submitting(Client.optimize)
+    vacuum = _submitting(Client.vacuum)
+    optimize = _submitting(Client.optimize)
+    vacuum = _submitting(Client.vacuum)
 
     read = _reading(Client.read)
     sql = _reading(Client.sql)

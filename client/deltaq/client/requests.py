@@ -26,6 +26,7 @@ from deltaq.client.drafts import (
 from deltaq.client.schemas import TableSchema, Type, column_of, columns_of
 from deltaq.tasks.errors import InvalidRequest
 from deltaq.tasks.request import (
+    SAFE_RETENTION_HOURS,
     AddColumn,
     Append,
     Create,
@@ -34,11 +35,13 @@ from deltaq.tasks.request import (
     EngineName,
     Merge,
     MergeScd2,
+    Optimize,
     Overwrite,
     RenameColumn,
     Restore,
     SchemaMode,
     SetProperties,
+    Vacuum,
 )
 
 
@@ -227,6 +230,25 @@ def rename_column_request(*, column: str, to: str, **common: Unpack[Common]) -> 
     if old == new:
         raise InvalidRequest(f"column {column!r} has that name")
     return draft(RenameColumn, **common, column=old, to=new)
+
+
+def optimize_request(*, zorder: Columns | None, **common: Unpack[Common]) -> Optimize:
+    """Make the request that compacts files, or orders rows along columns."""
+    return draft(Optimize, **common, zorder=names_or_none(zorder or (), "zorder"))
+
+
+def vacuum_request(
+    *, retention_hours: int, dry_run: bool, force: bool, **common: Unpack[Common]
+) -> Vacuum:
+    """Make the request that removes files which are no longer needed."""
+    hours = count(retention_hours, "retention_hours")
+    if hours < SAFE_RETENTION_HOURS and not force:
+        raise InvalidRequest(
+            f"retention_hours={hours} may remove what a reader or a commit still needs: use "
+            f"{SAFE_RETENTION_HOURS} or more, or force=True when nobody else uses the table",
+            table=common["table"],
+        )
+    return draft(Vacuum, **common, retention_hours=hours, dry_run=dry_run, force=force)
 
 
 def _schema_mode(mode: str | None) -> Any:

@@ -41,7 +41,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         attempt: Tries it took, from 1.
         waited_seconds: From submission (client's clock) to the start of its commit.
         commit_seconds: What the commit took.
-        value: Answer to a query that needs no table: a bool, a list of names, a dict.
+        value: Answer to a query that needs no table: a bool, a list of names, a dict. Of a vacuum
+            with ``dry_run``, the files that it would remove.
         error: Why it failed, when it did.
     """
 

@@ -21,6 +21,8 @@ from deltaq.tasks.errors import InvalidRequest, InvalidTableName
 WIRE_VERSION = 1
 #: Characters; leaves room for suffixes within the 255 bytes of a file name.
 MAX_TABLE_NAME = 128
+#: Hours; files of the last week may be needed by readers and time travel (Delta's default).
+SAFE_RETENTION_HOURS = 168
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _HEX_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -177,10 +179,28 @@ class RenameColumn(_Request, frozen=True, kw_only=True, tag="rename_column"):
     to: str
 
 
+class Optimize(_Request, frozen=True, kw_only=True, tag="optimize"):
+    """Compact small files; with ``zorder`` order all rows along those columns, in one pass."""
+
+    zorder: tuple[str, ...] = ()
+
+
+class Vacuum(_Request, frozen=True, kw_only=True, tag="vacuum"):
+    """Remove the files that no version of the last hours needs."""
+
+    retention_hours: int = SAFE_RETENTION_HOURS
+    #: Only tell which ones.
+    dry_run: bool = False
+    #: Without it less than SAFE_RETENTION_HOURS is refused.
+    force: bool = False
+
+
 FrameRequest = Append | Overwrite | Merge | MergeScd2
 #: Changes of a table that is there, besides its rows.
 TableChange = Restore | SetProperties | AddColumn | RenameColumn
-Request = FrameRequest | Delete | Create | Drop | TableChange
+#: They change how a table is stored and no row of it: doing one twice does no harm.
+Maintenance = Optimize | Vacuum
+Request = FrameRequest | Delete | Create | Drop | TableChange | Maintenance
 
 
 class _Version(msgspec.Struct):

@@ -105,6 +105,7 @@ def _outcome(
         attempt=attempt,
         waited_seconds=waited_seconds,
         commit_seconds=commit_seconds,
+        value=performed.commit.value if performed else None,
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from deltaq.tasks.errors import ConfigurationError, EngineRefused, StorageUnavailable
 from deltaq.tasks.query import Read, Sql
-from deltaq.tasks.request import Append, Create, Drop, EngineName, Merge, TableChange
+from deltaq.tasks.request import Append, Create, Drop, EngineName, Merge, TableChange, Vacuum
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.drops import Drops
@@ -154,7 +154,7 @@ class Router:
     def _touched_bytes(self, group: CommitGroup) -> int:
         """Estimate what native would hold in memory: the frames, and the table if it is read."""
         staged = sum(request.size_bytes for request in group.requests)
-        if isinstance(group.first, Append | Create | TableChange) or self._native is None:
+        if isinstance(group.first, Append | Create | TableChange | Vacuum) or self._native is None:
             return staged
         if isinstance(group.first, Merge) and group.first.update == ():
             return staged

@@ -12,6 +12,9 @@ from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import EngineName
 from deltaq.worker.groups import CommitGroup
 
+#: Files that a vacuum without effect lists.
+MOST_LISTED = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts:
@@ -29,10 +32,12 @@ class Commit:
     Attributes:
         version: The version it made; None for a drop, which leaves none.
         counts: What each member of the group did, in order.
+        value: What else there is to tell of a group of one; JSON values.
     """
 
     version: int | None
     counts: tuple[RowCounts, ...]
+    value: Any = None
 
 
 class NotNative(Exception):

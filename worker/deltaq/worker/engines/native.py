@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from deltaq.tasks.request import EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.engines import Commit, NotNative, Parts, native_maintenance, native_reads
+from deltaq.worker.engines import Commit, NotNative, Parts, native_reads
 from deltaq.worker.engines.asked import Most
 from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
@@ -68,10 +66,11 @@ class NativeEngine:
                 raise ledger.moved(group, reached)
             if handle.table is not None:
                 check_writable(handle.table, handle.schema)
-            counts = Change(group, handle, self._staging).perform()
+            change = Change(group, handle, self._staging)
+            counts = change.perform()
             version = handle.advanced(group.app_id, group.sequence)
             sync_commit(handle.path, version)
-        return Commit(version=version, counts=counts)
+        return Commit(version=version, counts=counts, value=change.value)
 
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
         """Write the rows a query asks for as an Arrow file into a new folder."""
@@ -126,23 +125,6 @@ class NativeEngine:
         with self._handles.use(table) as handle:
             return native_reads.total_bytes(handle.table) if handle.table else 0
 
-    def optimize(self, table: str, *, zorder: Sequence[str] = ()) -> dict[str, Any]:
-        """Compact a table's small files, or order its rows along columns."""
-        with self._writable(table) as found:
-            return native_maintenance.optimize(found, zorder=zorder)
-
-    def vacuum(
-        self, table: str, *, retention_hours: int, force: bool = False, dry_run: bool = False
-    ) -> list[str]:
-        """Remove files that no version of the last hours needs; return their paths."""
-        with self._writable(table) as found:
-            removed = native_maintenance.vacuum(
-                found, retention_hours=retention_hours, force=force, dry_run=dry_run
-            )
-            if not dry_run:
-                native_maintenance.remove_checksums(self._lake.path(table))
-            return removed
-
     def tidy(self, table: str) -> None:
         """Write a checkpoint if it is time; best while nobody waits."""
         try:
@@ -166,15 +148,3 @@ class NativeEngine:
         """
         with self._handles.use(table) as handle:
             handle.checkpoint()
-
-    @contextmanager
-    def _writable(self, table: str) -> Iterator[DeltaTable]:
-        """Lend a table for a change that is not a request's; it is durable afterwards."""
-        with self._handles.use(table) as handle:
-            found = handle.existing()
-            check_writable(found, handle.schema)
-            before = found.version()
-            yield found
-            for version in range(before + 1, found.version() + 1):
-                sync_commit(handle.path, version)
-            handle.forget()

@@ -9,8 +9,24 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from deltaq.tasks.errors import ConstraintViolated
-from deltaq.tasks.request import Append, Create, Delete, Merge, MergeScd2, Overwrite, TableChange
-from deltaq.worker.engines import NotNative, RowCounts, native_verbs
+from deltaq.tasks.request import (
+    Append,
+    Create,
+    Delete,
+    Merge,
+    MergeScd2,
+    Optimize,
+    Overwrite,
+    TableChange,
+    Vacuum,
+)
+from deltaq.worker import ledger
+from deltaq.worker.engines import (
+    NotNative,
+    RowCounts,
+    native_maintenance,
+    native_verbs,
+)
 from deltaq.worker.engines.columns import check_partitions, check_required, outside_where
 from deltaq.worker.engines.fit import fit_schema
 from deltaq.worker.engines.native_commit import FORMAT
@@ -22,7 +38,13 @@ from deltaq.worker.expressions import translate
 
 
 class Change(Merges):
-    """A group of any operation; see :class:`GroupCommit`."""
+    """A group of any operation; see :class:`GroupCommit`.
+
+    Attributes:
+        value: What the outcome tells besides counts.
+    """
+
+    value: Any = None
 
     def perform(self) -> tuple[RowCounts, ...]:
         """Commit the group; what each member did, in order.
@@ -65,6 +87,8 @@ class Change(Merges):
                 before = self._handle.existing().version()
                 native_verbs.change(self._handle, request, **self._commit())
                 self._commit_if_unchanged(before)
+            case Optimize() | Vacuum() as request:
+                self._maintain(request)
         return (RowCounts(),)
 
     def _append(self, request: Append) -> None:
@@ -108,6 +132,13 @@ class Change(Merges):
         )
         self._commit_if_unchanged(before)
         return RowCounts(deleted=metrics.get("num_deleted_rows"))
+
+    def _maintain(self, request: Optimize | Vacuum) -> None:
+        self.value = native_maintenance.maintain(self._handle, request)
+        # Meanwhile somebody else may have come and gone, whose commits are now in the handle.
+        if self._group.is_late(reached := self._handle.ledger(self._group.app_id)):
+            raise ledger.moved(self._group, reached)
+        self._advance_ledger()
 
     def _write_frame(self, request: Append | Overwrite, **options: Any) -> None:
         """Write the group's rows with all of the table's columns, missing ones null."""

@@ -123,10 +123,13 @@ class GroupCommit:
         )
 
     def _commit_if_unchanged(self, before: int) -> None:
-        """Advance the ledger by an empty commit when there was nothing to change."""
         if self._handle.existing().version() == before:
-            whole = fit_schema(self._handle.schema, self._handle.schema, name=self._group.table)
-            self._write(self._reader(whole, iter(())), mode="append")
+            self._advance_ledger()
+
+    def _advance_ledger(self) -> None:
+        """Commit nothing but the ledger and the note: an append without rows."""
+        whole = fit_schema(self._handle.schema, self._handle.schema, name=self._group.table)
+        self._write(self._reader(whole, iter(())), mode="append")
 
     def _evolved(
         self, request: FrameRequest, delete_columns: frozenset[str] = frozenset()

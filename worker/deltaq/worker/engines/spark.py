@@ -88,22 +88,23 @@ class SparkEngine:
             session = connection.session.newSession()
             session.conf.set(f"{_DELTA}commitInfo.userMetadata", ledger.note(group))
             with _job(session, _job_group(group)), connection.transactions.guard(group, ledger_at):
-                Change(
+                change = Change(
                     group,
                     self._lake,
                     snapshot,
                     session=session,
                     kernel=connection.kernel,
                     staging=self._staging,
-                ).perform()
+                )
+                change.perform()
                 version = _committed_version(session)
-                if version is None and snapshot:  # nothing to delete
+                if version is None and snapshot:  # nothing to delete, or to compact
                     spark_commands.advance_ledger(session, path, snapshot.identity_columns)
                     version = _committed_version(session)
         if version is None:
             raise CommitConflict(f"table {group.table}: Delta made no commit", table=group.table)
         sync_commit(path, version)
-        return Commit(version=version, counts=counts(group, path, version))
+        return Commit(version=version, counts=counts(group, path, version), value=change.value)
 
     def interrupt(self, group: CommitGroup) -> None:
         """Cancel what :meth:`apply` runs for a group; it then raises ``LeaseLost``.

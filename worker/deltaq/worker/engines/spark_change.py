@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -13,8 +13,10 @@ from deltaq.tasks.request import (
     FrameRequest,
     Merge,
     MergeScd2,
+    Optimize,
     Overwrite,
     TableChange,
+    Vacuum,
 )
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import scd2, spark_commands, spark_verbs
@@ -58,7 +60,12 @@ class Change:
         session: Whose confs say what the commit's metadata is.
         kernel: Looks up versions.
         staging: Where the staged files are.
+
+    Attributes:
+        value: What the outcome tells besides counts.
     """
+
+    value: Any = None
 
     def __init__(
         self,
@@ -104,6 +111,11 @@ class Change:
             case request if isinstance(request, TableChange):
                 snapshot = self._existing()
                 spark_verbs.change(self._session, self._kernel, self._path, request, snapshot)
+            case Optimize() as request:
+                spark_verbs.optimize(self._session, self._path, request, self._existing())
+            case Vacuum() as request:
+                self._existing()
+                self.value = spark_verbs.vacuum(self._session, self._path, request)
 
     def _existing(self) -> Snapshot:
         if self._snapshot is None:

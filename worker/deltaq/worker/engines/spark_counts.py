@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deltaq.tasks.request import Append, Create, Delete, Overwrite, TableChange
+from deltaq.tasks.request import Append, Create, Delete, Maintenance, Overwrite, TableChange
 from deltaq.worker.durable import read_commit
 from deltaq.worker.engines import RowCounts
 from deltaq.worker.groups import CommitGroup
@@ -18,7 +18,7 @@ def counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, ..
     if len(group.members) > 1:
         # Of several merges in one commit, none can tell which rows were its own.
         return (RowCounts(),) * len(group.members)
-    if isinstance(request, Create | TableChange):
+    if isinstance(request, Create | TableChange | Maintenance):
         return (RowCounts(),)
     metrics = _metrics(table, version)
     if isinstance(request, Overwrite):

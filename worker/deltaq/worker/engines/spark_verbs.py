@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
 from deltaq.tasks.request import (
     AddColumn,
     Create,
+    Optimize,
     RenameColumn,
     Restore,
     SetProperties,
     TableChange,
+    Vacuum,
 )
+from deltaq.worker.engines import MOST_LISTED
 from deltaq.worker.engines.asked import check_version, moment, too_early
 from deltaq.worker.engines.delta_schema import spark_schema
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.sql_types import quoted, sql_type
-from deltaq.worker.engines.verb_rules import check_properties, check_rename, new_column, new_table
+from deltaq.worker.engines.verb_rules import (
+    check_properties,
+    check_rename,
+    check_retention,
+    check_zorder,
+    new_column,
+    new_table,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -69,6 +80,40 @@ def change(
             check_rename(request, snapshot.schema, snapshot.properties)
             old, new = quoted(request.column), quoted(request.to)
             session.sql(f"ALTER TABLE {name} RENAME COLUMN {old} TO {new}")
+
+
+def optimize(session: SparkSession, table: Path, request: Optimize, snapshot: Snapshot) -> None:
+    """Compact small files, or order rows along columns; no commit when all is so already.
+
+    Raises:
+        SchemaMismatch: A column is not in the table, or partitions it.
+    """
+    check_zorder(request, snapshot.schema, snapshot.partition_by)
+    order = f" ZORDER BY ({', '.join(map(quoted, request.zorder))})" if request.zorder else ""
+    session.sql(f"OPTIMIZE delta.{quoted(str(table))}{order}")
+
+
+def vacuum(session: SparkSession, table: Path, request: Vacuum) -> list[str] | None:
+    """Remove files that no version of the last hours needs, without a commit.
+
+    Returns:
+        With ``dry_run``, paths of files in the table.
+
+    Raises:
+        InvalidRequest: Less than a week, without ``force``.
+    """
+    check_retention(request)
+    delta = "spark.databricks.delta."
+    # Its own commits would take the ledger along before anything is removed.
+    session.conf.set(f"{delta}vacuum.logging.enabled", "false")
+    session.conf.set(f"{delta}retentionDurationCheck.enabled", str(not request.force).lower())
+    command = f"VACUUM delta.{quoted(str(table))} RETAIN {request.retention_hours} HOURS"
+    if not request.dry_run:
+        session.sql(command)
+        return None
+    found = session.sql(f"{command} DRY RUN").limit(MOST_LISTED).collect()
+    paths = (Path(unquote(urlsplit(row[0]).path)) for row in found)
+    return sorted(str(path.relative_to(table)) for path in paths)
 
 
 def _write_again(

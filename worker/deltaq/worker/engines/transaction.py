@@ -55,7 +55,7 @@ class Transactions:
         # Through a Java list, so that one Java object stands for the observer: py4j would
         # make and keep a new one for each use.
         holder = jvm.java.util.ArrayList()
-        holder.add(_Observer(self._begin, self._prepare))
+        holder.add(_Observer(self._begin, self._prepare, self._abort))
         self._observer = holder.get(0)
 
     @contextmanager
@@ -104,6 +104,10 @@ class Transactions:
         group, now = guarded.group, self._option.apply(time.time_ns() // 1_000_000)
         return actions.appended(self._set_transaction(group.app_id, group.sequence, now))
 
+    def _abort(self) -> None:
+        # OPTIMIZE begins another transaction when it loses to somebody else's.
+        self._current.guarded.done = False
+
 
 class _Observer:
     """Delta's TransactionExecutionObserver, for py4j."""
@@ -113,9 +117,15 @@ class _Observer:
 
         implements = ("org.apache.spark.sql.delta.TransactionExecutionObserver",)
 
-    def __init__(self, begin: Callable[[Any], None], prepare: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        begin: Callable[[Any], None],
+        prepare: Callable[[Any], Any],
+        abort: Callable[[], None],
+    ) -> None:
         self._begin = begin
         self._prepare = prepare
+        self._abort = abort
 
     def startingTransaction(self, start: Any) -> Any:
         transaction = start.apply()
@@ -133,4 +143,5 @@ class _Observer:
 
     def transactionCommitted(self) -> None: ...
 
-    def transactionAborted(self) -> None: ...
+    def transactionAborted(self) -> None:
+        self._abort()

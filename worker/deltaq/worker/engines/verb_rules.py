@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, TableExists
-from deltaq.tasks.request import AddColumn, Column, Create, RenameColumn, SetProperties
+from deltaq.tasks.request import (
+    SAFE_RETENTION_HOURS,
+    AddColumn,
+    Column,
+    Create,
+    Optimize,
+    RenameColumn,
+    SetProperties,
+    Vacuum,
+)
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.columns import check_new_partitions
 from deltaq.worker.engines.evolve import check_new_columns
@@ -96,6 +107,40 @@ def check_rename(request: RenameColumn, table: pa.Schema, properties: dict[str, 
     if new.lower() in others:
         raise SchemaMismatch(
             f"table {name} has a column {new!r} already", table=name, details={"column": new}
+        )
+
+
+def check_zorder(request: Optimize, table: pa.Schema, partitions: Sequence[str]) -> None:
+    """Check that rows can be ordered along columns.
+
+    Raises:
+        SchemaMismatch: One is not in the table, or partitions it.
+    """
+    for column in request.zorder:
+        if column not in table.names:
+            wrong = f"which is not in the table{did_you_mean(column, table.names)}"
+        elif column in partitions:
+            wrong = "which partitions the table: within a partition it is the same in all rows"
+        else:
+            continue
+        raise SchemaMismatch(
+            f"table {request.table}: zorder names {column!r}, {wrong}",
+            table=request.table,
+            details={"column": column},
+        )
+
+
+def check_retention(request: Vacuum) -> None:
+    """Check that a vacuum leaves what readers and commits may need, or is told not to.
+
+    Raises:
+        InvalidRequest: Less than a week, without ``force``.
+    """
+    if request.retention_hours < SAFE_RETENTION_HOURS and not request.force:
+        raise InvalidRequest(
+            f"table {request.table}: retention_hours={request.retention_hours} is less than "
+            f"{SAFE_RETENTION_HOURS}, which needs force",
+            table=request.table,
         )
 
 

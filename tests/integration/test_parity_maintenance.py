@@ -1,0 +1,172 @@
+"""Maintenance does the same on both engines, and moves the ledger like any other request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from deltaq.tasks.errors import (
+    CommitConflict,
+    DeltaqError,
+    InvalidRequest,
+    SchemaMismatch,
+    TableNotFound,
+)
+from deltaq.tasks.request import Optimize, Request, Vacuum
+from deltaq.worker.engines import native_maintenance
+from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.engines.transaction import Transactions
+from deltaq.worker.warm import WarmSpark
+from tests.support.applying import Applier
+from tests.support.twins import Act, Twins
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
+    return Twins(tmp_path, warm_spark)
+
+
+def does(kind: type[Request], **fields: Any) -> Act:
+    return lambda t: t.apply(t.stage(kind, **fields))
+
+
+def files(applier: Applier) -> int:
+    return len(DeltaTable(str(applier.path)).file_uris())
+
+
+def each(twins: Twins, act: Act) -> None:
+    """Have both engines do something for which native needs a commit more."""
+    for applier in (twins.native, twins.spark):
+        assert act(applier).version == DeltaTable(str(applier.path)).version()
+
+
+def fill(twins: Twins, commits: int = 4) -> None:
+    for n in range(commits):
+        frame = pa.table({"day": ["a", "b"], "k": [n, -n], "v": [None, f"{n}"]})
+        twins.both(lambda t, frame=frame: t.append(frame, partition_by=("day",)))  # type: ignore[misc]
+
+
+def ledgers(twins: Twins) -> set[int]:
+    return {a.ledger() for a in (twins.native, twins.spark, *twins.readers)}
+
+
+def test_small_files_are_compacted_and_the_ledger_moves(twins: Twins) -> None:
+    fill(twins)
+    before = twins.compare().sort_by([("k", "ascending"), ("day", "ascending")])
+
+    each(twins, does(Optimize))
+
+    assert [files(a) for a in (twins.native, twins.spark)] == [2, 2]
+    after = twins.compare().sort_by([("k", "ascending"), ("day", "ascending")])
+    assert after.to_pylist() == before.to_pylist()
+    assert ledgers(twins) == {4}
+
+
+def test_a_table_that_is_compact_already_moves_its_ledger_all_the_same(twins: Twins) -> None:
+    fill(twins, commits=1)
+
+    each(twins, does(Optimize))
+
+    assert ledgers(twins) == {1}
+    twins.both(lambda t: t.append(pa.table({"day": ["a"], "k": [9], "v": ["x"]})))
+    assert twins.compare().num_rows == 3
+
+
+def test_z_order_compacts_and_orders_in_one_pass(twins: Twins) -> None:
+    fill(twins)
+
+    each(twins, does(Optimize, zorder=("k", "v")))
+
+    assert [files(a) for a in (twins.native, twins.spark)] == [2, 2]
+    assert twins.compare().num_rows == 8
+    assert ledgers(twins) == {4}
+
+
+def test_a_vacuum_removes_what_no_version_needs_and_then_moves_the_ledger(twins: Twins) -> None:
+    fill(twins)
+    each(twins, does(Optimize))
+    data = [len(list(a.path.rglob("*.parquet"))) for a in (twins.native, twins.spark)]
+    assert data == [10, 10]
+
+    for applier in (twins.native, twins.spark):
+        told = does(Vacuum, retention_hours=0, force=True, dry_run=True)(applier)
+        assert len(told.value) == 8
+        assert all((applier.path / name).exists() for name in told.value)
+        assert len(list(applier.path.rglob("*.parquet"))) == 10
+        assert applier.ledger() == 5
+        done = does(Vacuum, retention_hours=0, force=True)(applier)
+        assert done.value is None
+        assert len(list(applier.path.rglob("*.parquet"))) == 2
+        assert done.version == DeltaTable(str(applier.path)).version()
+        assert applier.ledger() == 6
+
+    assert twins.compare().num_rows == 8
+
+
+REFUSED: list[tuple[Act, type[DeltaqError], str]] = [
+    (does(Optimize, zorder=("kk",)), SchemaMismatch, "'kk', which is not in the table; did you"),
+    (does(Optimize, zorder=("day",)), SchemaMismatch, "'day', which partitions the table"),
+    (does(Vacuum, retention_hours=167), InvalidRequest, "less than 168"),
+]
+
+
+def test_what_maintenance_cannot_do_is_refused_in_the_same_words(twins: Twins) -> None:
+    for kind in (Optimize, Vacuum):
+        assert type(twins.refused(does(kind))) is TableNotFound
+    fill(twins, commits=1)
+    for act, error, said in REFUSED:
+        refused = twins.refused(act)
+        assert type(refused) is error
+        assert said in refused.message
+    assert ledgers(twins) == {0}
+
+
+def test_spark_does_not_compact_beside_a_ledger_that_moves_meanwhile(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(twins)
+    group = twins.spark.group(twins.spark.stage(Optimize))
+    other, prepare = twins.readers[0], Transactions._prepare
+
+    def overtaken(self: Transactions, actions: Any) -> Any:
+        monkeypatch.undo()
+        other.apply(other.stage(Optimize), first=group.sequence)
+        return prepare(self, actions)
+
+    monkeypatch.setattr(Transactions, "_prepare", overtaken)
+
+    with pytest.raises(CommitConflict):
+        twins.spark.engine.apply(group)
+
+    told = DeltaTable(str(twins.spark.path)).history()
+    assert [commit["operation"] for commit in told[:2]] == ["WRITE", "OPTIMIZE"]  # native's
+    assert twins.spark.ledger() == group.sequence
+
+
+def test_native_moves_no_ledger_that_has_moved_during_its_vacuum(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(twins)
+    group = twins.native.group(twins.native.stage(Vacuum))
+    lake, staging = twins.native.lake, twins.native.staging
+    other = Applier(NativeEngine(lake, staging), lake.root)
+    remove = native_maintenance.remove_unneeded
+
+    def overtaken(*args: Any, **options: Any) -> list[str]:
+        monkeypatch.undo()
+        other.apply(other.stage(Vacuum), first=group.sequence)
+        return remove(*args, **options)
+
+    monkeypatch.setattr(native_maintenance, "remove_unneeded", overtaken)
+
+    with pytest.raises(CommitConflict):
+        twins.native.engine.apply(group)
+
+    with_ledger = DeltaTable(str(twins.native.path)).history()
+    assert sum("userMetadata" in told for told in with_ledger) == 5
