@@ -424,31 +424,45 @@ def test_who_blocks_waits_for_room_and_keeps_order_and_who_does_not_is_told(
     run(settings, main, inbox_max_requests=3)
 
 
-def test_a_wake_up_is_sent_even_if_nobody_waits_for_the_append_any_longer(
+def test_an_append_that_is_cancelled_while_it_is_on_its_way_is_queued_with_its_file_and_rung(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
     settings = load_settings(lake=tmp_path / "lake", redis_url=own_redis.url)
     player = Player(settings)
 
     async def main(client: AsyncClient) -> None:
-        future = await client.append("other", ROWS)
+        await (await _committed(client, player))
         await in_thread(own_redis.pause)
-        call = asyncio.create_task(client.append(TABLE, ROWS))
-        place = client._core._wire._outbox._lines  # type: ignore[attr-defined]
-        await until(lambda: place.get((TABLE, Lane.LIVE)) and not place[TABLE, Lane.LIVE][0].parcel)
-        await until(lambda: len(staged_files(settings)) == 2)
-        await asyncio.sleep(0)
+        call = asyncio.create_task(client.append("other", ROWS))
+        lines = client._core._wire._outbox._lines  # type: ignore[attr-defined]
+        line = "other", Lane.LIVE
+        await until(lambda: line in lines and lines[line][0].sent)
         call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
+        with pytest.raises(asyncio.CancelledError):
+            await call
         await in_thread(own_redis.resume)
-        if await in_thread(player.waiting, TABLE):  # it had been sent
-            queue = keys.lane_queue(Lane.LIVE)
-            await until(lambda: player.client.llen(queue) == 2)
-        await in_thread(player.commit_all, "other")
-        await future
+        await until(lambda: player.waiting("other"))
+        (request,) = player.waiting("other")
+        assert player.staging.request_path("other", request.request_id).exists()
+        await until(lambda: player.client.llen(keys.lane_queue(Lane.LIVE)) == 2)
 
     run(settings, main)
     player.close()
+
+
+def test_a_redis_without_memory_takes_nothing_of_what_is_gathered_and_all_are_told(
+    settings: Settings, player: Player
+) -> None:
+    async def main(client: AsyncClient) -> None:
+        player.client.config_set("maxmemory", 1)
+        calls = (client.append(TABLE, ROWS) for _ in range(50))
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(end) for end in ended} == {QueueFull}
+        player.client.config_set("maxmemory", 0)
+        await (await _committed(client, player))
+
+    run(settings, main)
+    assert staged_files(settings) == []
 
 
 def test_a_client_serves_one_event_loop(settings: Settings) -> None:

@@ -405,6 +405,8 @@ class AsyncCore:
         """Try until ``Settings.redis_timeout`` is over; a call that hangs takes as long itself."""
         deadline = time.monotonic() + self.settings.redis_timeout
         await self._listener.subscribe(timeout=self.settings.redis_timeout)
+        if self.closed:  # not later: Redis may have what was sent
+            raise InvalidRequest("the client was closed meanwhile")
         pause = _FIRST_PAUSE
         while True:
             try:

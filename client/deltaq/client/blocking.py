@@ -157,7 +157,7 @@ class Blocking:
 
 class _Turn:
     #: When a thread is interrupted, nobody can tell.
-    sent = True
+    sent = 1
 
 
 _TURN = _Turn()

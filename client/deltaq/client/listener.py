@@ -106,6 +106,7 @@ class Listener:
     def stop(self) -> None:
         """Let it end within seconds; safe to call from any thread that the wire knows."""
         self._closing.set()
+        self._subscribed.set()  # who waits for it has nothing to wait for any more
 
     async def close(self) -> None:
         """Stop listening and fail what still waits with ``ResultTimeout``."""
@@ -139,7 +140,8 @@ class Listener:
                 logger.exception("outcomes are not heard; connecting again")
             pause = _FIRST_PAUSE if self._subscribed.is_set() else min(2 * pause, _LONGEST_PAUSE)
             self._subscribed.clear()
-            await self._closing.wait(pause)
+            if await self._closing.wait(pause):
+                self._subscribed.set()
 
     async def _listen(self, heard: Heard) -> None:
         look_at = time.monotonic() + _LOOK_SECONDS

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from deltaq.client.spool import never_left
 from deltaq.tasks.connection import queue_errors, script_text, takes_flags
-from deltaq.tasks.errors import InvalidRequest, QueueUnavailable
+from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.request import Lane, Request
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Place:
     """The place of one submission among those of its lane.
 
     Attributes:
-        sent: Redis may have the request.
+        sent: How often it was sent; Redis may have the request if it was.
     """
 
     __slots__ = ("alone", "first", "lane", "left", "parcel", "sent")
@@ -79,7 +79,7 @@ class Place:
     def __init__(self, lane: _LaneKey, *, alone: bool) -> None:
         self.lane = lane
         self.alone = alone
-        self.sent = False
+        self.sent = 0
         self.left = False
         #: Resolves when nothing is before it any longer, if somebody waits for that.
         self.first: asyncio.Future[None] | None = None
@@ -156,8 +156,8 @@ class Outbox:
         self._fail_ready(QueueUnavailable("the client was closed before the request was sent"))
 
     def _start(self) -> None:
-        if self._closed:
-            raise InvalidRequest("the client is closed")
+        if self._closed:  # Redis may have what was sent before: its staged file must be kept
+            raise QueueUnavailable("the client was closed before the request was sent")
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="deltaq-outbox")
 
@@ -181,6 +181,7 @@ class Outbox:
                     break
                 batch.append((place, place.parcel))
                 place.parcel = None
+                place.sent += 1
                 count += 1
                 if place.alone:
                     break
@@ -201,10 +202,8 @@ class Outbox:
             return
         for place, parcel in batch:
             parcel.deliver([next(replies) for _ in parcel.commands])
-            if place is not None:
-                place.sent = True
-                if parcel.result.cancelled() or not parcel.result.exception():
-                    self._leave(place)
+            if place is not None and (parcel.result.cancelled() or not parcel.result.exception()):
+                self._leave(place)
 
     async def _execute(self, commands: list[Script | Sequence[Any]]) -> list[Any]:
         if self._flags is None:
@@ -223,8 +222,8 @@ class Outbox:
 
     def _fail(self, batch: list[tuple[Place | None, _Parcel[Any]]], error: Exception) -> None:
         for place, parcel in batch:
-            if place is not None and not never_left(error):
-                place.sent = True
+            if place is not None and never_left(error):
+                place.sent -= 1
             parcel.fail(_like(error))
 
     def _fail_ready(self, error: Exception) -> None:

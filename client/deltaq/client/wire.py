@@ -54,8 +54,8 @@ class Turn(Protocol):
     """The place of one submission among those of its lane."""
 
     @property
-    def sent(self) -> bool:
-        """Whether Redis may have the request."""
+    def sent(self) -> int:
+        """How often it was sent: Redis may have the request if it was."""
         ...
 
 
