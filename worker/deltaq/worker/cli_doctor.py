@@ -6,6 +6,8 @@ import sys
 
 import msgspec
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.verbs import Code, Json, Lake, RedisUrl
@@ -22,6 +24,7 @@ def doctor(lake: Lake = None, redis_url: RedisUrl = None, as_json: Json = False)
     from deltaq.worker.doctor import Level, examine  # brings Celery with it
 
     settings = load_settings(lake=lake, redis_url=redis_url)
+    console = Console()
     levels = []
     for finding in examine(settings):
         levels.append(finding.level)
@@ -29,10 +32,11 @@ def doctor(lake: Lake = None, redis_url: RedisUrl = None, as_json: Json = False)
             typer.echo(msgspec.json.encode(finding))
         else:
             advice = f"; {finding.advice}" if finding.advice else ""
-            level = typer.style(f"{finding.level:<8}", fg=_COLOURS[finding.level])
-            typer.echo(f"{level} {finding.check:<8} {finding.message}{advice}")
+            line = Text(f"{finding.level:<8} {finding.check:<8} {finding.message}{advice}")
+            line.stylize(_COLOURS[finding.level], 0, len(finding.level))
+            console.print(line, soft_wrap=True)
         sys.stdout.flush()
     raise typer.Exit(Code.FAILED if Level.ERROR in levels else Code.DONE)
 
 
-_COLOURS = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "error": typer.colors.RED}
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
