@@ -13,6 +13,8 @@ from deltaq.client import AsyncClient
 _ROLE = re.compile(r":(?:class|func|meth|attr):`([\w.]+)`")
 #: What announces a block that is indented; Markdown needs no announcement.
 _BLOCK = re.compile(r"^::$|(?<=:):$", re.MULTILINE)
+#: Arguments that all writing methods share are told once, with the class.
+_SHARED = re.compile(r"^ *\w+: See (?:the class|there).*\n?", re.MULTILINE)
 
 
 class ForReaders(griffe.Extension):
@@ -21,8 +23,15 @@ class ForReaders(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Write in Markdown what docstrings have for Sphinx."""
         if obj.docstring:
-            text = _BLOCK.sub("", obj.docstring.value)
+            text = _SHARED.sub("", _BLOCK.sub("", obj.docstring.value))
             obj.docstring.value = _ROLE.sub(r"`\1`", text)
+
+    def on_function_instance(self, *, func: griffe.Function, **_: Any) -> None:
+        """Show what a default is, not what the module calls it."""
+        for parameter in func.parameters:
+            named = func.module.members.get(str(parameter.default))
+            if isinstance(named, griffe.Attribute):
+                parameter.default = named.value
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Give each method of AsyncClient the signature and docstring that it has at run time."""
