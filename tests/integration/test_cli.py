@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -285,3 +286,16 @@ def test_a_shell_completes_verbs_and_tables(shell: Shell, settings: Settings) ->
     for words, wanted in [("deltaq des", "describe"), ("deltaq read pr", "prices")]:
         shell.env.update(COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
         assert shell.run()[1].decode().split() == [wanted]
+
+
+def test_ctrl_c_ends_the_wait_and_not_the_request(shell: Shell, player: Player) -> None:
+    (shell.folder / "a.csv").write_text("symbol\nA\n")
+    with shell.start("append", "prices", "a.csv", "--request-id", "a") as appending:
+        wait_until(lambda: player.waiting("prices"))
+        appending.send_signal(signal.SIGINT)
+        _, err = appending.communicate(timeout=20)
+
+    assert appending.returncode == 130
+    # It may come an instant before the wait begins.
+    assert err in (b"", b"deltaq: no longer waiting; the append goes on: deltaq outcome prices a\n")
+    assert [request.request_id for request in player.waiting("prices")] == ["a"]

@@ -117,7 +117,12 @@ class BaseFuture(Generic[T]):
         """Make the error of a wait that is over."""
         what = f"{self.operation} {self.request_id} on table {self.table} within {timeout:g} s"
         if query:
-            message = f"no answer to {what}: does a worker run that serves reads?"
+            # Queries of no table, or of several, have the star for one.
+            about = "" if self.table == "*" else f" of table {self.table}"
+            message = (
+                f"no answer to {self.operation}{about} within {timeout:g} s: does a worker run that "
+                "serves reads?"
+            )
         else:
             message = (
                 f"no outcome of {what}; it goes on: call result() again, or ask with "
