@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -422,6 +423,31 @@ def test_who_blocks_waits_for_room_and_keeps_order_and_who_does_not_is_told(
             await client.append(TABLE, ROWS, timeout=1)
 
     run(settings, main, inbox_max_requests=3)
+
+
+def test_a_small_request_does_not_overtake_a_large_one_that_waits_for_room(
+    settings: Settings, player: Player
+) -> None:
+    large = pa.table({"bytes": [os.urandom(600_000)]})
+
+    async def main(client: AsyncClient) -> None:
+        first = await client.append(TABLE, large)
+        calls = [
+            asyncio.create_task(client.append(TABLE, frame, block=True)) for frame in (large, ROWS)
+        ]
+        line = client._core._wire._outbox._lines  # type: ignore[attr-defined]
+        await until(lambda: len(staged_files(settings)) == 3)
+        await until(lambda: line[TABLE, Lane.LIVE][0].sent > 2)
+        assert [request.request_id for request in player.waiting(TABLE)] == [first.request_id]
+        await in_thread(player.commit_all, TABLE)
+        futures = [first, *await asyncio.gather(*calls)]
+        await in_thread(player.commit_all, TABLE)
+        outcomes = await asyncio.gather(*futures)
+        assert [outcome.request_id for outcome in outcomes] == [f.request_id for f in futures]
+        places = [future.place for future in futures]
+        assert places == [(Lane.LIVE, 1), (Lane.LIVE, 2), (Lane.LIVE, 3)]
+
+    run(settings, main, inbox_max_bytes=1_000_000)
 
 
 def test_an_append_that_is_cancelled_while_it_is_on_its_way_is_queued_with_its_file_and_rung(
