@@ -288,10 +288,9 @@ class Writes:
             request_id: Id of the request on that table.
 
         Returns:
-            True: it is certain that the request is not and will not be applied; its future,
-            whoever holds it, raises ``RequestCancelled``.
-            False: a worker has begun with it, it is settled otherwise, or the queue does not
-            know it.
+            True if it is certain that the request is not and will not be applied; its future,
+            whoever holds it, raises ``RequestCancelled``. False if a worker has begun with it,
+            it is settled otherwise, or the queue does not know it.
 
         Raises:
             QueueUnavailable: Redis did not answer; the request goes on.
