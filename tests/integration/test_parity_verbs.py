@@ -22,6 +22,7 @@ from deltaq.tasks.request import (
     AddColumn,
     Column,
     Create,
+    Delete,
     Drop,
     RenameColumn,
     Request,
@@ -138,6 +139,24 @@ def test_a_restored_table_keeps_its_ledger_and_goes_on(twins: Twins) -> None:
     # A time to come is the newest version.
     twins.both(does(Restore, timestamp="2999-01-01T00:00:00+00:00"))
     assert twins.compare().num_rows == 3
+
+
+def test_spark_restores_tables_with_deletion_vectors(twins: Twins) -> None:
+    twins.sql(
+        "CREATE TABLE {table} (k bigint) USING delta "
+        "TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')"
+    )
+    twins.both(lambda t: t.append(pa.table({"k": list(range(100))})))
+    for applier in (twins.native, twins.spark):
+        applier.apply(applier.stage(Delete, where="k < 3"))
+    restore = does(Restore, version=1)
+
+    with pytest.raises(NotNative, match="deletion vectors"):
+        restore(twins.native)
+    restore(twins.spark)
+
+    assert twins.readers[0].read().num_rows == 100
+    assert twins.spark.ledger() == 2
 
 
 def test_spark_renames_columns_of_tables_with_column_mapping(twins: Twins) -> None:

@@ -110,6 +110,8 @@ def _restore(handle: Handle, request: Restore, **commit: Any) -> None:
         )
         version = native_reads.at_version(handle, asked).version()
     if version < table.version():
+        if "deletionVectors" in features(table):
+            raise NotNative("a restore of a table with deletion vectors")
         table.restore(version, **commit)
 
 
