@@ -53,6 +53,7 @@ from deltaq.tasks.status import LaneStatus, Retrying, TableStatus
 if typing.TYPE_CHECKING:
     from deltaq.client.async_client import AsyncClient
     from deltaq.client.async_future import AsyncFuture
+    from deltaq.client.manager import DeltaLakeManager
     from deltaq.tasks.settings import Settings, load_settings
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "ConstraintViolated",
     "DeadLetter",
     "DeadLettered",
+    "DeltaLakeManager",
     "DeltaqError",
     "DuplicateKeys",
     "EngineDied",
@@ -116,6 +118,7 @@ __all__ = [
 _LATE = {
     "AsyncClient": "deltaq.client.async_client",
     "AsyncFuture": "deltaq.client.async_future",
+    "DeltaLakeManager": "deltaq.client.manager",
     "Settings": "deltaq.tasks.settings",
     "load_settings": "deltaq.tasks.settings",
 }

@@ -24,6 +24,8 @@ from deltaq.worker.groups import CommitGroup
 _LOOKED_THROUGH = 1000
 #: appId of a ledger, as :func:`app_id` writes it.
 _APP_ID = re.compile(rf"deltaq/[^/]+/({'|'.join(Lane)})")
+#: In the appId of ledgers that no queue gives sequences for: see ``deltaq.worker.local``.
+LOCAL_EPOCH = "local"
 #: The ledger of a table that has none: every sequence is above it.
 NOTHING = -1
 
@@ -125,8 +127,8 @@ def last_epoch(table: Path) -> str | None:
     """
     for entry in islice(log_entries(table), _LOOKED_THROUGH):
         written = _read_note(entry)
-        if written is not None:
-            return written.deltaq.split("/")[1]
+        if written is not None and (epoch := written.deltaq.split("/")[1]) != LOCAL_EPOCH:
+            return epoch
     return None
 
 
