@@ -17,7 +17,7 @@ from deltaq.tasks.errors import (
     ResultTooLarge,
     TableNotFound,
 )
-from deltaq.tasks.query import Sql
+from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import new_request_id
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import Engine, NotNative
@@ -188,6 +188,9 @@ def test_the_environment_of_the_worker_is_out_of_reach(lakes: Lakes) -> None:
     told = lakes.run(lakes.spark, "select '${env:HOME}' as home, symbol from prices limit 1")
 
     assert told["home"].to_pylist() == ["${env:HOME}"]
+    where = "concat('${env:', 'HOME}') = '${env:HOME}'"
+    query = Read(request_id=new_request_id(), client_id=CLIENT_ID, table="prices", where=where)
+    assert lakes.spark.read(query, lakes.staging.new_work_path()) == (1, 5)
 
 
 @pytest.mark.parametrize("limit", [{"max_rows": 4}, {"max_bytes": 10}])

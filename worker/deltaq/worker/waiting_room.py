@@ -95,25 +95,23 @@ class WaitingRoom:
             with self._lock:
                 guests = list(self._guests.values())
             for guest in guests:
-                try:
-                    if self._is_served(guest):
-                        with self._lock:
-                            del self._guests[guest.query.request_id]
-                except QueueUnavailable as exc:
-                    logger.warning("query %s: %s", guest.query.request_id, exc)
-                    break
-                except Exception:  # this thread must not end while queries wait
-                    logger.exception("query %s waits on", guest.query.request_id)
+                if self._is_served(guest):
+                    with self._lock:
+                        del self._guests[guest.query.request_id]
 
     def _is_served(self, guest: _Guest) -> bool:
-        behind = self._behind(guest.query)
-        if behind is None:
-            self._ask(encode_query(guest.query))
-        elif time.monotonic() < guest.deadline:
-            return False
-        else:
-            self._refuse(guest.query, behind)
-        return True
+        late = time.monotonic() >= guest.deadline
+        try:
+            behind = self._behind(guest.query)
+            if behind is None:
+                self._ask(encode_query(guest.query))
+            elif late:
+                self._refuse(guest.query, behind)
+            return late or behind is None
+        except Exception as exc:  # this thread must not end while queries wait
+            # Redis or the lake may be back soon; after that the client asks again.
+            logger.warning("query %s waits on: %s", guest.query.request_id, exc)
+            return late
 
     def _behind(self, query: Query) -> VersionNotReached | None:
         for table, needed in needed_versions(query).items():

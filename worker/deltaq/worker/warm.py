@@ -34,6 +34,8 @@ _CONF = {
     # INT96, the default, loses the time zone and wraps around in 2262.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.session.timeZone": "UTC",
+    # In a condition or a query of a caller ${env:HOME} is text.
+    "spark.sql.variable.substitute": "false",
     # The defaults are for clusters: 10,000, 200 and 50 tasks for the smallest table.
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
     "spark.sql.shuffle.partitions": "4",

@@ -12,11 +12,8 @@ from deltaq.worker.selects import Select, invalid
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_CONF = {
-    # FROM parquet.`/some/path` is no table, ${env:HOME} no value.
-    "spark.sql.runSQLOnFiles": "false",
-    "spark.sql.variable.substitute": "false",
-}
+#: FROM parquet.`/some/path` is no table.
+_NO_FILES = ("spark.sql.runSQLOnFiles", "false")
 #: As for conditions of reads, see ``spark_queries.prepare``.
 _READ_ALL = {
     "spark.databricks.delta.stats.skipping": "false",
@@ -36,8 +33,7 @@ def selected_rows(session: SparkSession, select: Select, paths: Mapping[str, Pat
     Raises:
         InvalidExpression: Spark reads it otherwise than we did, or two columns have one name.
     """
-    for key, value in _CONF.items():
-        session.conf.set(key, value)
+    session.conf.set(*_NO_FILES)
     # A query, or an error: what Spark's parser takes for anything else does not get further.
     parser = session._jsparkSession.sessionState().sqlParser()
     if "ScriptTransform" in parser.parseQuery(select.text).treeString():
