@@ -37,7 +37,9 @@ def test_the_catalogue_has_each_error_in_the_order_of_the_tree() -> None:
 
 @pytest.mark.parametrize("kind", error_classes())
 def test_the_catalogue_tells_of_an_error_when_why_and_what_to_do(kind: type[DeltaqError]) -> None:
-    section = between(CATALOGUE, "errors").partition(f"### {kind.__name__}\n")[2].partition("\n#")[0]
+    section = (
+        between(CATALOGUE, "errors").partition(f"### {kind.__name__}\n")[2].partition("\n#")[0]
+    )
     retryable = "retryable" if kind.retryable else "not retryable"
 
     assert section.splitlines()[1] == f"`{kind.code}`, {retryable}"
