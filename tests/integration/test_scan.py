@@ -19,6 +19,7 @@ from deltaq.client import (
     EngineDied,
     EngineUnavailable,
     InvalidExpression,
+    RequestCancelled,
     RequestExpired,
     ResultTimeout,
     TableNotFound,
@@ -123,9 +124,15 @@ def test_a_scan_that_was_closed_before_a_worker_came_to_it_is_not_begun(
     settings: Settings, numbers: Applier
 ) -> None:
     with Client(settings) as client:
-        client.scan("numbers").close()
-        with ReadingWorker(settings):
-            wait_until(lambda: results(settings) == [])
+        scan = client.scan("numbers")
+        scan.close()
+        [word] = results(settings)
+        assert word.is_file()
+        with ReadingWorker(settings) as worker:
+            wait_until(lambda: scan._future.done())
+            assert worker.reader._scans._active == set()
+    assert isinstance(scan._future.exception(), RequestCancelled)
+    assert results(settings) == []
 
 
 def test_rows_that_nobody_takes_are_removed_after_read_ttl(
