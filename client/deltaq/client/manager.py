@@ -219,7 +219,7 @@ class DeltaLakeManager:
         columns: list[str] | None = None,
         version: int | None = None,
     ) -> pandas.DataFrame:
-        """Read a table, in the dtypes of :func:`deltaq.client.pandas_frames.to_pandas`.
+        """Read a table, in the dtypes of :func:`deltaq.client.to_pandas`.
 
         Args:
             table_name: Name of the table.

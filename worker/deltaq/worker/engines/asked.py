@@ -36,6 +36,12 @@ _HISTORY = pa.schema(
         ("userMetadata", pa.string()),
         ("engineInfo", pa.string()),
         ("operationMetrics", pa.string()),
+        # Null unless the writer told.
+        ("userId", pa.string()),
+        ("userName", pa.string()),
+        ("readVersion", pa.int64()),
+        ("isolationLevel", pa.string()),
+        ("isBlindAppend", pa.bool_()),
     ]
 )
 
