@@ -157,6 +157,30 @@ def test_a_future_can_be_awaited(client: Client, player: Player) -> None:
     assert asyncio.run(main()).version == 7
 
 
+def test_a_wait_that_is_given_up_leaves_no_callback_and_skips_none(
+    client: Client, player: Player
+) -> None:
+    future = client.append(TABLE, ROWS)
+    called: list[int] = []
+
+    def once(_: object) -> None:
+        future.remove_done_callback(once)
+
+    future.add_done_callback(once)
+    future.add_done_callback(lambda _: called.append(1))
+
+    async def main() -> None:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(_waiting(future), timeout=0.01)
+
+    asyncio.run(main())
+    assert len(vars(future)["_done_callbacks"]) == 2
+    player.commit_all(TABLE)
+    future.result(timeout=10)
+    wait_until(lambda: called == [1])
+
+
 async def _waiting(future: Future[Outcome]) -> Outcome:
     return await future
 

@@ -100,7 +100,8 @@ class AsyncClient:
             outcome = await future  # committed
             rows = await client.read("prices")
 
-    Frames are staged in threads: leave a frame as it is until its ``append`` returns.
+    Frames are staged in threads: leave a frame as it is until its ``append`` returns. A forked
+    process makes a client of its own.
 
     **Order.** Within a lane of a table requests are queued as their calls began: one after the
     other if each is awaited, and as created if they are gathered or made tasks. An outage does

@@ -245,10 +245,11 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
     def remove_done_callback(self, callback: Callable[[Any], Any]) -> int:
         """Forget a callback; return how often it was there."""
         with self._condition:
-            known: list[Any] = vars(self)["_done_callbacks"]  # of the base class
-            before = len(known)
-            known[:] = [one for one in known if one != callback]
-            return before - len(known)
+            own = vars(self)  # of the base class
+            known: list[Any] = own["_done_callbacks"]
+            # Another list: the base class may be going through this one without the lock.
+            own["_done_callbacks"] = [one for one in known if one != callback]
+            return len(known) - len(own["_done_callbacks"])
 
     __repr__ = BaseFuture.__repr__
 
