@@ -238,6 +238,9 @@ def test_nested_values_and_bytes_are_written_in_every_format(shell: Shell, playe
 
 
 def test_a_mistake_in_the_command_is_told_with_what_may_be_meant(shell: Shell) -> None:
+    (shell.folder / "a.csv").write_text("symbol\nA\n")
+    code, _, err = shell.run("merge", "prices", "a.csv", "--key", "symbl")
+    assert (code, "'symbl' (did you mean 'symbol'?)" in err) == (1, True)
     for arguments, meant in [
         (["raed", "prices"], "Did you mean 'read'"),
         (["read", "prices", "--limt", "1"], "--limit"),

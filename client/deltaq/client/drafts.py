@@ -20,6 +20,7 @@ from deltaq.tasks.request import (
     check_table_name,
     new_request_id,
 )
+from deltaq.tasks.suggest import did_you_mean
 
 #: About thirty years; Redis counts in doubles.
 _LONGEST_EXPIRES_MS = 1e12
@@ -190,9 +191,9 @@ def check_columns(request: FrameRequest, names: Sequence[str]) -> None:
 def _require(request: FrameRequest, wanted: Sequence[str], what: str, names: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in names]
     if missing:
+        told = ", ".join(f"{name!r}{did_you_mean(name, names)}" for name in missing)
         raise SchemaMismatch(
-            f"missing {what} column {', '.join(map(repr, missing))}: the frame has "
-            f"{', '.join(map(repr, names))}",
+            f"missing {what} column {told}: the frame has {', '.join(map(repr, names))}",
             table=request.table,
             details={"missing": missing, "columns": list(names)},
         )
