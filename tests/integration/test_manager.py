@@ -28,6 +28,7 @@ from deltaq.client import (
     RequestError,
     ResultTimeout,
     SchemaMismatch,
+    StorageUnavailable,
     TableNotFound,
     VersionNotFound,
 )
@@ -231,7 +232,7 @@ def test_a_missing_table_and_a_broken_one_are_errors_not_empty_answers(
     (path_of(manager, table)).mkdir()
     assert manager.table_exists(table) is False  # a folder is no table
     (path_of(manager, table) / "_delta_log").touch()
-    with pytest.raises(Exception, match="Not a directory"):
+    with pytest.raises(StorageUnavailable, match="Not a directory"):
         manager.table_exists(table)
 
 

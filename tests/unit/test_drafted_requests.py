@@ -65,13 +65,15 @@ def test_every_verb_comes_back_from_the_wire() -> None:
         make.set_properties_request(properties={"a": True, "b": 1.5, "c": "x"}, **COMMON),
         make.add_column_request(name="n", kind=pa.int64(), comment="new", **COMMON),
         make.rename_column_request(column="a", to="b", **COMMON),
+        make.optimize_request(zorder="k", **COMMON),
+        make.vacuum_request(retention_hours=0, dry_run=True, force=True, **COMMON),
     ]
 
     for request in drafted:
         assert decode_request(encode_request(request)) == request
     assert [operation_of(request) for request in drafted] == [
         *("merge_scd2", "create", "restore", "restore", "drop", "set_properties"),
-        *("add_column", "rename_column"),
+        *("add_column", "rename_column", "optimize", "vacuum"),
     ]
     assert drafted[3].timestamp == "2024-05-31T00:00:00+00:00"
     assert drafted[5].properties == {"a": "true", "b": "1.5", "c": "x"}
@@ -99,6 +101,19 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[DeltaqError], str]]
         "no durations",
     ),
     (make.rename_column_request, {"column": "a", "to": "a"}, InvalidRequest, "has that name"),
+    (make.optimize_request, {"zorder": ["k", "k"]}, InvalidRequest, "named twice"),
+    (
+        make.vacuum_request,
+        {"retention_hours": 167, "dry_run": False, "force": False},
+        InvalidRequest,
+        "168 or more, or force=True",
+    ),
+    (
+        make.vacuum_request,
+        {"retention_hours": 1.5, "dry_run": False, "force": True},
+        InvalidRequest,
+        "whole number",
+    ),
     (make.create_request, {**CREATE, "schema": ["k"]}, InvalidRequest, "a pyarrow.Schema or"),
     (make.create_request, {**CREATE, "schema": {}}, InvalidFrame, "no columns"),
     (make.create_request, {**CREATE, "schema": {"k": "int", "K": "int"}}, InvalidFrame, "case"),
