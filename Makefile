@@ -53,7 +53,7 @@ check: setup
 	! ls */deltaq/__init__.py 2>/dev/null
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=40 --durations-min=4
 
 bench: setup
 	$(BIN)/python -m benchmarks $(BENCH)
