@@ -55,7 +55,7 @@ def test_a_url_is_never_taken_for_a_local_folder(path: str, tmp_path: Path) -> N
 
 def test_the_block_of_a_configuration_is_accepted(tmp_path: Path) -> None:
     block = {"enabled": True, "storage_path": str(tmp_path)}
-    for config in ({"delta_lake": block, "other": 1}, block):
+    for config in ({"delta_lake": block, "enabled": 1}, {"delta_lake": block}, block):
         manager = DeltaLakeManager.from_config(config)
         assert manager is not None
         assert manager.settings.lake == tmp_path

@@ -111,9 +111,8 @@ class DeltaLakeManager:
         Raises:
             ConfigurationError: The block has other keys or values, or as the class says.
         """
-        block = (
-            config if set(config) & set(_BLOCK) else config.get("delta_lake", {"enabled": False})
-        )
+        whole = "delta_lake" in config or not set(config) & set(_BLOCK)
+        block = config.get("delta_lake", {"enabled": False}) if whole else config
         if not isinstance(block, Mapping) or not isinstance(block.get("enabled", True), bool):
             raise ConfigurationError(
                 f"delta_lake must be {{enabled: true or false, storage_path}}, not {block!r}"
