@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deltaq.tasks.errors import SchemaMismatch
+from deltaq.tasks.query import Sql
 from deltaq.tasks.request import operation_of
 from deltaq.tasks.settings import Settings
 from tests.integration.test_client import next_query
@@ -115,6 +116,21 @@ def test_read_writes_what_is_asked_for(shell: Shell, player: Player) -> None:
     assert b"symbol" in shell.run("read", "prices", "--format", "table", worker=answer)[1]
     assert shell.run("read", "prices", "-o", "x.parquet", worker=answer)[0] == 0
     assert pq.read_table(shell.folder / "x.parquet").equals(ROWS)
+
+
+def test_sql_writes_the_rows_of_a_select(shell: Shell, player: Player) -> None:
+    text = "select symbol, price from prices order by symbol"
+
+    def answer() -> None:
+        query = next_query(player)
+        assert isinstance(query, Sql)
+        assert (query.text, query.max_rows) == (text, 5)
+        player.answer(query, rows=ROWS)
+
+    code, out, _ = shell.run("sql", text, "--max-rows", "5", "--json", worker=answer)
+
+    assert code == 0
+    assert [json.loads(line) for line in out.splitlines()] == ROWS.to_pylist()
 
 
 def test_tables_and_history_are_listed(shell: Shell, player: Player) -> None:

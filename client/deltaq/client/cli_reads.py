@@ -1,4 +1,4 @@
-"""The verbs that read: read, history, tables, describe."""
+"""The verbs that read: read, sql, history, tables, describe."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from deltaq.tasks.verbs import READ, Json, Lake, RedisUrl, TableName, Timeout
 
 app = typer.Typer()
 
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where to; by default standard output.",
+        show_default=False,
+    ),
+]
+OutputFormat = Annotated[
+    Format | None,
+    typer.Option(help="Instead of what the file's ending says.", show_default=False),
+]
+
 
 @app.command(rich_help_panel=READ)
 def read(
     table: TableName,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Where to; by default standard output.",
-            show_default=False,
-        ),
-    ] = None,
-    format: Annotated[
-        Format | None,
-        typer.Option(help="Instead of what the file's ending says.", show_default=False),
-    ] = None,
+    output: Output = None,
+    format: OutputFormat = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,6 +83,37 @@ def read(
             timestamp=timestamp,
             limit=limit,
         ).result(timeout)
+    _write(rows, kind, output)
+
+
+@app.command(rich_help_panel=READ)
+def sql(
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="One SELECT over tables of the lake.")
+    ],
+    output: Output = None,
+    format: OutputFormat = None,
+    max_rows: Annotated[
+        int, typer.Option(min=0, metavar="ROWS", help="A larger result is an error.")
+    ] = 1_000_000,
+    lake: Lake = None,
+    redis_url: RedisUrl = None,
+    timeout: Timeout = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Run a SELECT over any tables, which it names.
+
+    On a terminal the rows are shown as a table, else as CSV. It cannot change anything.
+
+    Example: deltaq sql "select symbol, sum(qty) as qty from trades group by symbol"
+    """
+    kind = _format(output, Format.JSONL if as_json else format)
+    with Client(lake=lake, redis_url=redis_url) as client:
+        rows = client.sql(query, max_rows=max_rows).result(timeout)
+    _write(rows, kind, output)
+
+
+def _write(rows: pa.Table, kind: Format, output: Path | None) -> None:
     if output is None:
         write_rows(rows, kind, sys.stdout.buffer)
     else:
