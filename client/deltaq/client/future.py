@@ -209,9 +209,9 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         """Cancel the request if no worker has begun with it.
 
         Returns:
-            True: it is certain that the request is not and will not be applied.
-            False: a worker has begun with it and goes on, or it is settled; the outcome tells.
-            A query cannot be cancelled.
+            True if it is certain that the request is not and will not be applied. False if a
+            worker has begun with it and goes on, or it is settled; the outcome tells. A query
+            cannot be cancelled.
 
         Raises:
             QueueUnavailable: Redis did not answer.
