@@ -17,12 +17,12 @@ from deltaq.tasks.errors import (
     TableNotFound,
 )
 from deltaq.tasks.request import Append, Optimize, Request, Vacuum
-from deltaq.worker.engines import native_maintenance
+from deltaq.worker.engines import NotNative, native_maintenance
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.transaction import Transactions
 from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
-from tests.support.twins import Act, Twins
+from tests.support.twins import Act, Twins, canonical
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -178,3 +178,51 @@ def test_native_moves_no_ledger_that_has_moved_during_its_vacuum(
 
     with_ledger = DeltaTable(str(twins.native.path)).history()
     assert sum("userMetadata" in told for told in with_ledger) == 5
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        "delta.enableDeletionVectors = true, delta.enableChangeDataFeed = true",
+        "delta.appendOnly = true",
+    ],
+)
+@pytest.mark.parametrize("zorder", [(), ("k",)])
+def test_native_maintains_what_spark_wrote_and_changes_no_row(
+    twins: Twins, properties: str, zorder: tuple[str, ...]
+) -> None:
+    twins.sql(
+        "CREATE TABLE {table} (k BIGINT, m MAP<STRING, STRUCT<x: INT>>) USING delta "
+        f"TBLPROPERTIES ({properties})"
+    )
+    spark, native = twins.spark, twins.readers[0]
+    for n in (1, 2):
+        spark.append(pa.table({"k": [n, 10 * n, 100 * n]}))
+    if "appendOnly" not in properties:
+        spark.delete("k in (1, 20)")
+    before = canonical(spark.read())
+
+    native.apply(native.stage(Optimize, zorder=zorder), first=spark.ledger() + 1)
+    native.apply(native.stage(Vacuum, retention_hours=0, force=True), first=native.ledger() + 1)
+
+    assert canonical(spark.read()) == canonical(native.read()) == before
+    assert files(spark) == 1
+
+
+def test_native_leaves_it_to_spark_to_compact_what_maps_columns(twins: Twins) -> None:
+    twins.sql(
+        "CREATE TABLE {table} (k BIGINT, `p q` STRING) USING delta "
+        "PARTITIONED BY (`p q`) TBLPROPERTIES (delta.columnMapping.mode = 'name')"
+    )
+    spark, native = twins.spark, twins.readers[0]
+    for n in (1, 2):
+        spark.append(pa.table({"k": [n, 10 * n], "p q": ["y z", None]}))
+
+    with pytest.raises(NotNative, match="column mapping"):
+        native.apply(native.stage(Optimize), first=spark.ledger() + 1)
+    spark.apply(spark.stage(Optimize, zorder=("k",)))
+    native.apply(native.stage(Vacuum, retention_hours=0, force=True), first=spark.ledger() + 1)
+
+    assert files(spark) == 2
+    assert canonical(native.read()) == canonical(spark.read())
+    assert len(native.read()) == 4

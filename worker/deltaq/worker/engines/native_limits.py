@@ -67,11 +67,16 @@ def check_evolvable(table: DeltaTable) -> None:
     Raises:
         NotNative: It would give them no id to be mapped by, or leave them out of the changes.
     """
-    properties = table.metadata().configuration
-    if properties.get("delta.columnMapping.mode", "none") != "none":
+    if maps_columns(table):
         raise NotNative("new columns of a table with column mapping")
+    properties = table.metadata().configuration
     if properties.get("delta.enableChangeDataFeed") == "true":
         raise NotNative("new columns of a table with a change data feed")
+
+
+def maps_columns(table: DeltaTable) -> bool:
+    """Tell whether a table's files have other names for its columns."""
+    return str(table.metadata().configuration.get("delta.columnMapping.mode", "none")) != "none"
 
 
 def check_partition_types(schema: pa.Schema, partitions: Sequence[str]) -> None:

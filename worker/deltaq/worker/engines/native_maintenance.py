@@ -12,8 +12,9 @@ from deltalake import CommitProperties, DeltaTable
 
 from deltaq.tasks.request import Optimize, Vacuum
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.engines import MOST_LISTED
+from deltaq.worker.engines import MOST_LISTED, NotNative
 from deltaq.worker.engines.handles import Handle
+from deltaq.worker.engines.native_limits import maps_columns
 from deltaq.worker.engines.verb_rules import check_retention, check_zorder
 
 _ONCE = CommitProperties(max_commit_retries=0)
@@ -29,6 +30,7 @@ def maintain(handle: Handle, request: Optimize | Vacuum) -> list[str] | None:
         SchemaMismatch: A column to order by is not in the table, or partitions it.
         InvalidRequest: A vacuum of less than a week, without ``force``.
         CommitConflict: Somebody changed the same files meanwhile.
+        NotNative: delta-rs does not compact such a table.
     """
     table, told = handle.existing(), None
     before = table.version()
@@ -54,6 +56,8 @@ def maintain(handle: Handle, request: Optimize | Vacuum) -> list[str] | None:
 def _optimize(handle: Handle, request: Optimize) -> None:
     table = handle.existing()
     check_zorder(request, handle.schema, table.metadata().partition_columns)
+    if maps_columns(table):
+        raise NotNative("compacting a table with column mapping")
     if request.zorder:
         table.optimize.z_order(list(request.zorder), commit_properties=_ONCE)
     else:
