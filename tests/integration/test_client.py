@@ -551,6 +551,6 @@ def test_ten_thousand_open_futures_take_less_than_300_mb(redis_server: RedisServ
 
 def test_a_listener_that_was_never_used_has_no_thread(settings: Settings) -> None:
     with Client(settings) as client:
-        listener = client._core.shared._listener
+        listener = client._core.shared.listener
         assert isinstance(listener, Listener)
         assert listener._running is None

@@ -15,6 +15,7 @@ from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import Future
 from deltaq.client.looping import Looping
 from deltaq.client.pace import Pace
+from deltaq.client.redrive import redrive
 from deltaq.client.scan import AsyncScan
 from deltaq.client.watch import AsyncWatch
 from deltaq.tasks.outcome import Outcome
@@ -139,8 +140,6 @@ class AsyncClient:
     rename_column = _submitting(Client.rename_column)
     optimize = _submitting(Client.optimize)
     vacuum = _submitting(Client.vacuum)
-    optimize = _submitting(Client.optimize)
-    vacuum = _submitting(Client.vacuum)
 
     read = _reading(Client.read)
     sql = _reading(Client.sql)
@@ -163,7 +162,7 @@ class AsyncClient:
 
     async def redrive(self, letters: Iterable[DeadLetter | str]) -> list[AsyncFuture[Outcome]]:
         """Submit dead letters anew; see :meth:`Client.redrive`."""
-        return cast("list[AsyncFuture[Outcome]]", await self._core.redrive(letters))
+        return cast("list[AsyncFuture[Outcome]]", await redrive(self._core, letters))
 
     def progress(
         self, futures: Iterable[AsyncFuture[Outcome]], *, file: TextIO | None = None

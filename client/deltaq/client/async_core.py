@@ -12,9 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from deltaq.client.dead_letters import DeadLetter, find_dead_letter, find_dead_letters
+from deltaq.client.dead_letters import DeadLetter, find_dead_letters
 from deltaq.client.drafts import check_columns
 from deltaq.client.frames import Frame, to_rows
 from deltaq.client.future import BaseFuture
@@ -27,7 +25,6 @@ from deltaq.client.staging import Staged, stage
 from deltaq.client.wire import Turn, Wire
 from deltaq.tasks.calls import Submitted, unapplied
 from deltaq.tasks.errors import (
-    DeltaqError,
     InvalidRequest,
     QueueFull,
     QueueUnavailable,
@@ -36,7 +33,7 @@ from deltaq.tasks.errors import (
 )
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, query_name
-from deltaq.tasks.request import FrameRequest, Request, check_request_id, operation_of
+from deltaq.tasks.request import FrameRequest, Request, operation_of
 from deltaq.tasks.staging import StagingArea, staged_request
 from deltaq.tasks.status import TableStatus
 
@@ -73,17 +70,17 @@ class AsyncCore:
         self.client_id = uuid.uuid4().hex
         self._wire = self._make_wire(self.settings)
         self._closing = self._wire.flag()
-        self._listener = Listener(self._wire, self.client_id)
+        self.listener = Listener(self._wire, self.client_id)
         self._spool = self._new_spool() if self.settings.spool else None
         # What listens keeps the listener alive, and the core as long as a future waits.
-        weakref.finalize(self, self._listener.stop)
+        weakref.finalize(self, self.listener.stop)
 
     def _new_spool(self) -> Spool:
         wire = self._wire
         return Spool(
             submit=lambda staged, pending: wire.drive(self._bring_in(staged, pending)),
             probe=lambda: wire.drive(wire.ping()),
-            listener=self._listener,
+            listener=self.listener,
             staging=self.staging,
             limit=self.settings.spool_max_requests,
         )
@@ -101,7 +98,7 @@ class AsyncCore:
     @property
     def waiting(self) -> int:
         """How many futures wait."""
-        return len(self._listener)
+        return len(self.listener)
 
     async def close(self) -> None:
         """End the threads and connections; waiting futures fail, their requests go on."""
@@ -111,7 +108,7 @@ class AsyncCore:
         if self._spool is not None:
             end = partial(self._spool.close, timeout=self.settings.redis_timeout)
             await self._wire.work(end)
-        await self._listener.close()
+        await self.listener.close()
         await self._wire.close()
 
     def follow(self, futures: Iterable[F], display: Display) -> Following[F]:
@@ -142,7 +139,7 @@ class AsyncCore:
     async def _submit(
         self, draft: Request, make: Callable[[], Staged], room: Room
     ) -> BaseFuture[Outcome]:
-        self._check_open()
+        self.check_open()
         # What may have to wait, for room or for Redis, must not be overtaken.
         alone = room.waits or self._spool is not None
         with self._wire.turn(draft, alone=alone) as turn:
@@ -152,13 +149,13 @@ class AsyncCore:
                 await room.wait(has_room, closing=self._closing)
             staged = await self._wire.work(make, undo=self._withdraw)
             request = staged.request
-            own = PendingRequest(self._future_of(request), keep=self.settings.outcome_ttl)
-            pending = self._listener.add(own)
+            own = PendingRequest(self.future_of(request), keep=self.settings.outcome_ttl)
+            pending = self.listener.add(own)
             try:
                 await self._enqueue(staged, pending, turn, room)
             except BaseException as exc:
                 if pending is own:
-                    self._listener.discard(own.future)
+                    self.listener.discard(own.future)
                 if not isinstance(exc, Exception) and not turn.sent:  # the waiting was cancelled
                     await self._wire.work(partial(self._withdraw, staged))
                 raise
@@ -183,7 +180,7 @@ class AsyncCore:
         enter = partial(self._enter, staged, pending, turn)
         try:
             if self._spool is None:
-                await room.wait(partial(self._patiently, enter), closing=self._closing)
+                await room.wait(partial(self.patiently, enter), closing=self._closing)
             else:
                 await self._wire.first(turn)
                 if not self._spool.queue(staged, pending):
@@ -203,7 +200,7 @@ class AsyncCore:
     async def _enter_or_hold(
         self, spool: Spool, staged: Staged, pending: Pending, turn: Turn, room: Room
     ) -> None:
-        self._listener.start()  # not awaited: Redis may be down
+        self.listener.start()  # not awaited: Redis may be down
         try:
             enter = partial(self._enter, staged, pending, turn)
             await room.wait(enter, closing=self._closing)
@@ -220,13 +217,14 @@ class AsyncCore:
         except RequestError:
             await self._wire.work(partial(self._withdraw, staged))
             raise
-        self._accepted(staged.request, pending, submitted)
+        self.accepted(staged.request, pending, submitted)
         if submitted.outcome is not None:
             # The file was made again after a worker had removed the first one, or in vain.
             await self._wire.work(partial(self._withdraw, staged))
-            self._listener.settle(submitted.outcome)
+            self.listener.settle(submitted.outcome)
 
-    def _accepted(self, request: Request, pending: Pending, submitted: Submitted) -> None:
+    def accepted(self, request: Request, pending: Pending, submitted: Submitted) -> None:
+        """Note that Redis has a request, and where."""
         pending.queued()
         pending.future.place = (request.lane, submitted.sequence)
 
@@ -234,67 +232,10 @@ class AsyncCore:
         """List the dead letters of a table or all, oldest first."""
         return await self._wire.work(partial(find_dead_letters, self.staging, table))
 
-    async def redrive(self, letters: Iterable[DeadLetter | str]) -> list[BaseFuture[Outcome]]:
-        """Submit dead letters anew, in order; what could not be submitted has its error.
-
-        Raises:
-            InvalidRequest: One cannot be found; nothing was submitted.
-        """
-        self._check_open()
-        find = partial(find_dead_letter, self.staging)
-        found = [
-            letter
-            if isinstance(letter, DeadLetter)
-            else await self._wire.work(partial(find, check_request_id(letter)))
-            for letter in letters
-        ]
-        return [await self._redrive_or_fail(letter) for letter in found]
-
-    async def _redrive_or_fail(self, letter: DeadLetter) -> BaseFuture[Outcome]:
-        try:
-            return await self._redrive(letter)
-        except DeltaqError as exc:
-            future = self._wire.future(
-                letter.request_id, letter.table, letter.operation or "request"
-            )
-            future.set_exception(exc)
-            return future
-
-    async def _redrive(self, letter: DeadLetter) -> BaseFuture[Outcome]:
-        """Submit a dead letter anew, under its own id.
-
-        Whatever happens in between, its file is staged or a dead letter: one that is staged
-        although Redis says that it failed is buried again by the sweeper, and one that Redis
-        does not know is found by ``deltaq recover``.
-        """
-        path = self.staging.request_path(letter.table, letter.request_id)
-        # What it was waiting for is over; its outcome shall be heard here.
-        request = msgspec.structs.replace(
-            await self._wire.work(partial(staged_request, letter.path)),
-            client_id=self.client_id,
-            expires_ms=None,
-        )
-        own = PendingRequest(self._future_of(request), keep=self.settings.outcome_ttl)
-        reason = await self._wire.work(partial(self.staging.exhume, letter.path, path))
-        try:
-            with self._wire.turn(request, alone=True) as turn:
-                submit = partial(self._wire.submit, turn, request, anew=True)
-                submitted = await self._patiently(submit)
-        except (QueueFull, RequestError):
-            await self._wire.work(partial(self.staging.bury, path, letter.path, reason))
-            raise
-        # Not earlier: its old outcome would be heard.
-        pending = self._listener.add(own)
-        self._accepted(request, pending, submitted)
-        if submitted.outcome is not None:  # committed or cancelled meanwhile, by somebody else
-            await self._wire.work(partial(self.staging.remove, path))
-            self._listener.settle(submitted.outcome)
-        return pending.future
-
     async def status(self) -> list[TableStatus]:
         """See what waits for each table."""
-        self._check_open()
-        return await self._patiently(self._wire.status)
+        self.check_open()
+        return await self.patiently(self._wire.status)
 
     def _withdraw(self, staged: Staged) -> None:
         """Remove the file that was staged for a submission, unless another one needs it."""
@@ -302,7 +243,8 @@ class AsyncCore:
             request = staged.request
             self.staging.remove(self.staging.request_path(request.table, request.request_id))
 
-    def _future_of(self, request: Request) -> BaseFuture[Outcome]:
+    def future_of(self, request: Request) -> BaseFuture[Outcome]:
+        """Make the future of a request."""
         return self._wire.future(
             request.request_id,
             request.table,
@@ -313,17 +255,17 @@ class AsyncCore:
     async def _cancel(self, request: Request) -> bool:
         outcome = unapplied(request, State.CANCELLED)
         if self._spool is None or not self._spool.cancel(request):
-            state = await self._patiently(partial(self._wire.cancel, request, outcome))
+            state = await self.patiently(partial(self._wire.cancel, request, outcome))
             if state is not State.CANCELLED:
                 return False
         path = self.staging.request_path(request.table, request.request_id)
         await self._wire.work(partial(self.staging.remove, path))
-        self._listener.settle(outcome)
+        self.listener.settle(outcome)
         return True
 
     async def cancel(self, table: str, request_id: str) -> bool:
         """Cancel a request of any client; see :meth:`Future.cancel`."""
-        self._check_open()
+        self.check_open()
         path = self.staging.request_path(table, request_id)
         try:
             request = await self._wire.work(partial(staged_request, path))
@@ -342,17 +284,17 @@ class AsyncCore:
         Raises:
             QueueUnavailable: Redis did not answer.
         """
-        self._check_open()
+        self.check_open()
         wire = self._wire
         future: BaseFuture[T] = wire.future(query.request_id, query.table, query_name(query))
         pending = PendingQuery(
             future, load=load, ask=lambda: wire.drive(wire.ask(query)), helpers=wire.helpers
         )
-        self._listener.add(pending)
+        self.listener.add(pending)
         try:
-            await self._patiently(partial(wire.ask, query))
+            await self.patiently(partial(wire.ask, query))
         except BaseException:
-            self._listener.discard(future)
+            self.listener.discard(future)
             raise
         return future
 
@@ -375,24 +317,24 @@ class AsyncCore:
         try:
             return await self._wire.answer(future, timeout)
         finally:
-            self._listener.discard(future)
+            self.listener.discard(future)
 
     def discard(self, future: BaseFuture[Any]) -> None:
         """Stop waiting for the answer to a query."""
-        self._listener.discard(future)
+        self.listener.discard(future)
 
     async def outcome(self, table: str, request_id: str) -> Outcome | None:
         """Look up what came of a request; None if Redis does not know it."""
-        self._check_open()
+        self.check_open()
         look = partial(self._wire.outcomes, [(table, request_id)])
-        (found,) = await self._patiently(look)
+        (found,) = await self.patiently(look)
         if not isinstance(found, State):
             return found
         path = self.staging.request_path(table, request_id)
         try:
             request = await self._wire.work(partial(staged_request, path))
         except StagedDataMissing:  # settled this instant
-            (found,) = await self._patiently(look)
+            (found,) = await self.patiently(look)
             return found if isinstance(found, Outcome) else None
         return Outcome(
             request_id=request_id,
@@ -401,10 +343,10 @@ class AsyncCore:
             state=State.QUEUED,
         )
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try until ``Settings.redis_timeout`` is over; a call that hangs takes as long itself."""
         deadline = time.monotonic() + self.settings.redis_timeout
-        await self._listener.subscribe(timeout=self.settings.redis_timeout)
+        await self.listener.subscribe(timeout=self.settings.redis_timeout)
         if self.closed:  # not later: Redis may have what was sent
             raise InvalidRequest("the client was closed meanwhile")
         pause = _FIRST_PAUSE
@@ -417,7 +359,8 @@ class AsyncCore:
             await self._wire.pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise InvalidRequest if the client is closed."""
         self._wire.check()
         if self.closed:
             raise InvalidRequest("the client is closed")

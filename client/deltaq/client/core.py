@@ -12,6 +12,7 @@ from deltaq.client.async_core import AsyncCore
 from deltaq.client.blocking import Blocking
 from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import BaseFuture, Future
+from deltaq.client.redrive import redrive
 from deltaq.client.wire import finish
 from deltaq.tasks.outcome import Outcome
 
@@ -71,7 +72,7 @@ class Core:
 
     def redrive(self, letters: Iterable[DeadLetter | str]) -> list[Future[Outcome]]:
         """Submit dead letters anew."""
-        return cast("list[Future[Outcome]]", finish(self.shared.redrive(letters)))
+        return cast("list[Future[Outcome]]", finish(redrive(self.shared, letters)))
 
 
 #: A fork copies a client without its thread, and with sockets that are the parent's.
