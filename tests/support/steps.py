@@ -73,7 +73,9 @@ def _second(_first: Any, table: str, *_: Any, **__: Any) -> str:
 
 #: Where each step is; some are at one place for each engine.
 HOOKS: dict[Step, tuple[Hook, ...]] = {
-    Step.STAGING: _hook("client.async_core:stage", "before", lambda _area, draft, _rows: draft.table),
+    Step.STAGING: _hook(
+        "client.async_core:stage", "before", lambda _area, draft, _rows: draft.table
+    ),
     Step.STAGED: _hook("client.async_core:stage", "after", lambda _area, draft, _rows: draft.table),
     Step.SUBMITTED: _hook("tasks.inbox:Inbox.submit", "after", lambda _, request: request.table),
     Step.RUNG: _hook("client.sender:Sender.ring", "after", _second),
