@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -249,10 +249,11 @@ class AsyncCore:
             request.request_id,
             request.table,
             operation_of(request),
-            partial(self._cancel, request),
+            _Cancelling(self, request),
         )
 
-    async def _cancel(self, request: Request) -> bool:
+    async def cancel_request(self, request: Request) -> bool:
+        """Cancel a request; see :meth:`Future.cancel`."""
         outcome = unapplied(request, State.CANCELLED)
         if self._spool is None or not self._spool.cancel(request):
             state = await self.patiently(partial(self._wire.cancel, request, outcome))
@@ -272,7 +273,7 @@ class AsyncCore:
         except StagedDataMissing:  # settled, or never staged
             known = await self.outcome(table, request_id)
             return known is not None and known.state is State.CANCELLED
-        return await self._cancel(request)
+        return await self.cancel_request(request)
 
     async def ask(self, query: Query, load: Load[T]) -> BaseFuture[T]:
         """Send a query.
@@ -364,3 +365,16 @@ class AsyncCore:
         self._wire.check()
         if self.closed:
             raise InvalidRequest("the client is closed")
+
+
+class _Cancelling:
+    """Cancels a request: a partial, of which there is one for each future, in a third of the space."""
+
+    __slots__ = ("_core", "_request")
+
+    def __init__(self, core: AsyncCore, request: Request) -> None:
+        self._core = core
+        self._request = request
+
+    def __call__(self) -> Coroutine[Any, Any, bool]:
+        return self._core.cancel_request(self._request)

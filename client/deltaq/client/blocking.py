@@ -58,7 +58,7 @@ class Blocking:
             request_id=request_id,
             table=table,
             operation=operation,
-            cancel=None if cancel is None else partial(_run, cancel),
+            cancel=None if cancel is None else _Finishing(cancel),
         )
 
     def flag(self) -> Flag:
@@ -195,6 +195,18 @@ class _Subscription:
     async def message(self, timeout: float) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._heard.get_message(timeout=timeout)
         return found
+
+
+class _Finishing:
+    """Runs a coroutine to its end: a partial in a third of the space."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        self._make = make
+
+    def __call__(self) -> bool:
+        return finish(self._make())
 
 
 def _run(make: Callable[[], Coroutine[Any, Any, T]]) -> T:

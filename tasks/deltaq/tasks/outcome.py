@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from html import escape
 from typing import Any
@@ -117,6 +118,9 @@ _Kept: Any = msgspec.defstruct(
 )
 _kept_fields = [f.encode_name for f in msgspec.structs.fields(_Kept)]
 
+#: Texts that are the same in many outcomes: each is held once.
+_ALIKE = ("table", "operation", "engine", "engine_reason")
+
 _encoder = msgspec.json.Encoder()
 _kept_decoder = msgspec.json.Decoder(_Kept)
 _list_decoder = msgspec.json.Decoder(list[Outcome])
@@ -142,4 +146,9 @@ def decode_outcome(
 
 def decode_outcomes(wire: bytes | str) -> list[Outcome]:
     """Read a published list of outcomes."""
-    return _list_decoder.decode(wire)
+    outcomes = _list_decoder.decode(wire)
+    for outcome in outcomes:  # a program may hold hundreds of thousands
+        for name in _ALIKE:
+            if text := getattr(outcome, name):
+                msgspec.structs.force_setattr(outcome, name, sys.intern(text))
+    return outcomes
