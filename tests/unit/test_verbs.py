@@ -44,7 +44,7 @@ def test_the_verbs_are_these() -> None:
     assert sorted(VERBS) == [
         *("append", "cancel", "config", "dead-letters list", "dead-letters show", "delete"),
         *("demo", "describe", "dev", "doctor", "history", "merge", "outcome", "overwrite"),
-        *("read", "recover", "redrive", "status", "tables", "worker"),
+        *("read", "recover", "redrive", "sql", "status", "tables", "worker"),
     ]
 
 

@@ -11,6 +11,7 @@ from deltaq.client.future import Future
 from deltaq.client.operations import Operations
 from deltaq.client.queries import Queries
 from deltaq.client.table_verbs import TableVerbs
+from deltaq.client.upkeep import Upkeep
 from deltaq.client.writes import Writes
 from deltaq.tasks.outcome import Outcome
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settin
     from deltaq.tasks.settings import Settings
 
 
-class Client(Writes, TableVerbs, Queries, Operations):
+class Client(Writes, TableVerbs, Upkeep, Queries, Operations):
     """Hands requests to deltaq's workers. Threads may share one; close it when done.
 
     The writing methods return at once: then the rows are staged and the request is queued,

@@ -1,0 +1,107 @@
+"""What keeps a table quick to read and small, and leaves its rows as they are."""
+
+from __future__ import annotations
+
+from deltaq.client.core import Core
+from deltaq.client.drafts import Columns, Expires, LaneName
+from deltaq.client.future import Future
+from deltaq.client.requests import optimize_request, vacuum_request
+from deltaq.client.room import Room
+from deltaq.tasks.outcome import Outcome
+from deltaq.tasks.request import SAFE_RETENTION_HOURS, EngineName
+
+
+class Upkeep:
+    """The methods of a client that compact tables; what they share is told by ``Client``."""
+
+    _core: Core
+
+    def optimize(
+        self,
+        table: str,
+        *,
+        zorder: Columns | None = None,
+        request_id: str | None = None,
+        lane: LaneName = "maintenance",
+        engine: EngineName | None = None,
+        expires: Expires | None = None,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> Future[Outcome]:
+        """Compact the small files of a table; its rows stay as they are.
+
+        The whole table is done in one commit, and writes to it wait meanwhile.
+
+        Args:
+            table: Name under the lake's root.
+            zorder: Columns that conditions name: all rows are ordered along them (Z-order), so
+                that reads skip more files.
+            request_id: See the class ``Client``, as all below.
+            lane: See there.
+            engine: See there.
+            expires: See there.
+            block: See there.
+            timeout: See there.
+
+        Raises:
+            TableNotFound: By the future: there is no such table.
+            SchemaMismatch: By the future: no such column, or it partitions the table.
+        """
+        request = optimize_request(
+            zorder=zorder,
+            client_id=self._core.client_id,
+            table=table,
+            request_id=request_id,
+            lane=lane,
+            engine=engine,
+            expires=expires,
+        )
+        return self._core.order(request, Room(block=block, timeout=timeout))
+
+    def vacuum(
+        self,
+        table: str,
+        *,
+        retention_hours: int = SAFE_RETENTION_HOURS,
+        dry_run: bool = False,
+        force: bool = False,
+        request_id: str | None = None,
+        lane: LaneName = "maintenance",
+        engine: EngineName | None = None,
+        expires: Expires | None = None,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> Future[Outcome]:
+        """Remove the files that no version of the last hours needs.
+
+        Versions older than that cannot be read or restored afterwards.
+
+        Args:
+            table: Name under the lake's root.
+            retention_hours: Hours whose versions are kept.
+            dry_run: Remove nothing: the outcome's ``value`` lists the files, 1,000 at most.
+            force: Allow less than 168 hours, which breaks readers and commits that began
+                before; for when nobody else uses the table.
+            request_id: See the class ``Client``, as all below.
+            lane: See there.
+            engine: See there.
+            expires: See there.
+            block: See there.
+            timeout: See there.
+
+        Raises:
+            InvalidRequest: Less than 168 hours without ``force``.
+            TableNotFound: By the future: there is no such table.
+        """
+        request = vacuum_request(
+            retention_hours=retention_hours,
+            dry_run=dry_run,
+            force=force,
+            client_id=self._core.client_id,
+            table=table,
+            request_id=request_id,
+            lane=lane,
+            engine=engine,
+            expires=expires,
+        )
+        return self._core.order(request, Room(block=block, timeout=timeout))
