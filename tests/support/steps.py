@@ -77,7 +77,9 @@ HOOKS: dict[Step, tuple[Hook, ...]] = {
         "client.async_core:stage", "before", lambda _area, draft, _rows: draft.table
     ),
     Step.STAGED: _hook("client.async_core:stage", "after", lambda _area, draft, _rows: draft.table),
-    Step.SUBMITTED: _hook("tasks.inbox:Inbox.submit", "after", lambda _, request: request.table),
+    Step.SUBMITTED: _hook(
+        "tasks.inbox:Inbox.submit", "after", lambda _, request, **__: request.table
+    ),
     Step.RUNG: _hook("client.sender:Sender.ring", "after", _second),
     Step.WOKEN: _hook("worker.committer:Committer.drain", "before", _second),
     Step.LEASED: _hook(
