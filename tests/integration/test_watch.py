@@ -8,6 +8,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from deltaq.client import Client, InvalidRequest, RequestError, ResultTimeout, V
 from deltaq.client.async_core import AsyncCore
 from deltaq.client.following import Commit, Follower
 from deltaq.client.looping import Looping
+from deltaq.client.pace import Pace
 from deltaq.client.watch import AsyncWatch, Watch
 from deltaq.tasks import keys
 from deltaq.tasks.connection import connect
@@ -304,7 +306,7 @@ def test_an_event_loop_watches_without_being_blocked(
     prices.append(ROWS)
 
     async def main() -> list[int]:
-        core = AsyncCore(settings, Looping)
+        core = AsyncCore(settings, partial(Looping, pace=Pace()))
         told = []
         follower = Follower(core, "prices", from_version=0, poll=0.05)
         async with AsyncWatch(follower, timeout=None) as watch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar, cast
 
@@ -123,8 +123,8 @@ class AsyncClient:
     """
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
-        self._core = AsyncCore(settings_of(settings, arguments), Looping)
         self._pace = Pace()
+        self._core = AsyncCore(settings_of(settings, arguments), partial(Looping, pace=self._pace))
 
     append = _submitting(Client.append)
     overwrite = _submitting(Client.overwrite)

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from deltaq.client.async_future import AsyncFuture
 from deltaq.client.future import BaseFuture
 from deltaq.client.outbox import Outbox, Place, Script
+from deltaq.client.pace import Pace
 from deltaq.client.sender import Sender
 from deltaq.client.wire import Flag, Queue, Turn
 from deltaq.tasks.calls import (
@@ -52,9 +53,14 @@ _SUBSCRIPTIONS = 64
 
 
 class Looping:
-    """The wire of a client for an event loop: the one in which it is first used."""
+    """The wire of a client for an event loop: the one in which it is first used.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: The settings.
+        pace: Hears how busy the threads are.
+    """
+
+    def __init__(self, settings: Settings, pace: Pace) -> None:
         self._settings = settings
         # All that is sent goes through one connection.
         self._redis = _connect(settings, 1)
@@ -62,6 +68,7 @@ class Looping:
         self._outbox = Outbox(self._redis)
         self._sender = Sender(settings)
         self.helpers = concurrent.futures.ThreadPoolExecutor(_THREADS, "deltaq-staging")
+        self._pace = pace
         # Kombu blocks: one thread sends all wake-ups and queries.
         self._sending = concurrent.futures.ThreadPoolExecutor(1, "deltaq-sender")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -182,7 +189,8 @@ class Looping:
 
     async def work(self, call: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         """Do it in one of the threads."""
-        return await self._in(self.helpers, call, undo)
+        with self._pace.job():
+            return await self._in(self.helpers, call, undo)
 
     async def _in(
         self,
