@@ -13,8 +13,6 @@ from deltaq.client import AsyncClient
 _ROLE = re.compile(r":(?:class|func|meth|attr):`([\w.]+)`")
 #: What announces a block that is indented; Markdown needs no announcement.
 _BLOCK = re.compile(r"^::$|(?<=:):$", re.MULTILINE)
-#: Arguments that all writing methods share are told once, with the class.
-_SHARED = re.compile(r"^ *\w+: See (?:the class|there).*\n?", re.MULTILINE)
 
 
 class ForReaders(griffe.Extension):
@@ -23,8 +21,12 @@ class ForReaders(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Write in Markdown what docstrings have for Sphinx."""
         if obj.docstring:
-            text = _SHARED.sub("", _BLOCK.sub("", obj.docstring.value))
-            obj.docstring.value = _ROLE.sub(r"`\1`", text)
+            obj.docstring.value = _markdown(obj.docstring.value)
+
+    def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
+        """Leave out how a class is made whose docstring has no arguments: programs do not."""
+        if cls.docstring and "Args:" not in cls.docstring.value and "__init__" in cls.members:
+            cls.del_member("__init__")
 
     def on_function_instance(self, *, func: griffe.Function, **_: Any) -> None:
         """Show what a default is, not what the module calls it."""
@@ -45,10 +47,19 @@ class ForReaders(griffe.Extension):
                 name,
                 parameters=client.all_members[name].parameters,
                 returns=inspect.signature(made).return_annotation,
-                docstring=client.all_members[name].docstring,
+                docstring=_docstring(made),
                 lineno=member.lineno,
                 endlineno=member.endlineno,
             )
             if inspect.iscoroutinefunction(made):
                 method.labels.add("async")
             async_client.set_member(name, method)
+
+
+def _docstring(made: Any) -> griffe.Docstring:
+    text = _markdown(inspect.getdoc(made) or "")
+    return griffe.Docstring(text, parser="google", parser_options={})
+
+
+def _markdown(text: str) -> str:
+    return _ROLE.sub(r"`\1`", _BLOCK.sub("", text))

@@ -333,7 +333,7 @@ def test_sql_waits_for_writes_and_versions(
     prices.append(ROWS)
     assert future.result(timeout=20)["n"].to_pylist() == [8]
     done: Future[Outcome] = Future(request_id="r", table="prices", operation="append")
-    done.set_result(
+    done._succeed(
         Outcome(
             request_id="r", table="prices", operation="append", state=State.COMMITTED, version=9
         )

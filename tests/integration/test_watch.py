@@ -309,7 +309,7 @@ def test_an_event_loop_watches_without_being_blocked(
         core = AsyncCore(settings, partial(Looping, pace=Pace()))
         told = []
         follower = Follower(core, "prices", from_version=0, poll=0.05)
-        async with AsyncWatch(follower, timeout=None) as watch:
+        async with AsyncWatch._of(follower, timeout=None) as watch:
             other = asyncio.create_task(asyncio.to_thread(prices.append, ROWS))
             async for commit in watch:
                 told.append(commit.version)

@@ -112,7 +112,7 @@ def ask_after(
         try:
             asked = core.ask(_seeing(query, awaited), load)
         except Exception as exc:
-            future.set_exception(exc)
+            future._fail(exc)
         else:
             asked.add_done_callback(partial(_pass_on, future))
 
@@ -120,7 +120,7 @@ def ask_after(
         try:
             core.later(send)
         except RuntimeError:  # its threads have ended
-            future.set_exception(InvalidRequest("the client was closed before the read began"))
+            future._fail(InvalidRequest("the client was closed before the read began"))
 
     _when_done(awaited, hand_over)
     return future
@@ -170,6 +170,6 @@ def _seeing(query: Query, futures: Iterable[BaseFuture[Any]]) -> Query:
 def _pass_on(future: Future[T], answered: concurrent.futures.Future[T]) -> None:
     error = answered.exception()
     if error is not None:
-        future.set_exception(error)
+        future._fail(error)
     else:
-        future.set_result(answered.result())
+        future._succeed(answered.result())

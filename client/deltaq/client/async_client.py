@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar, 
 
 from deltaq.client.async_core import AsyncCore
 from deltaq.client.async_future import AsyncFuture
+from deltaq.client.awaited import awaited, awaited_to_the_end, awaited_twice, iterated
 from deltaq.client.client import Client, settings_of
 from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import Future
@@ -40,6 +41,7 @@ def _asking(
             await turn
         return await cast("Coroutine[Any, Any, T]", method(self, *args, **kwargs))
 
+    call.__doc__ = awaited(method.__doc__)
     if result:
         signature = inspect.signature(method)
         call.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
@@ -50,6 +52,7 @@ def _submitting(
     method: Callable[Concatenate[Client, P], Future[T]],
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncFuture[T]]]:
     call = _asking(method, "AsyncFuture[Outcome]")
+    call.__doc__ = awaited_twice(method.__doc__)
     return cast("Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncFuture[T]]]", call)
 
 
@@ -67,6 +70,7 @@ def _reading(
         finally:
             self._core.discard(future)
 
+    call.__doc__ = awaited_to_the_end(method.__doc__)
     signature = inspect.signature(method)
     call.__signature__ = signature.replace(return_annotation="pa.Table")  # type: ignore[attr-defined]
     return call
@@ -81,6 +85,7 @@ def _opening(
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> K:
         return cast("K", method(self, *args, **kwargs))
 
+    call.__doc__ = iterated(method.__doc__)
     signature = inspect.signature(method)
     call.__signature__ = signature.replace(return_annotation=kind.__name__)  # type: ignore[attr-defined]
     return call
@@ -94,12 +99,7 @@ class AsyncClient:
 
     It has the methods of :class:`Client`, with the same arguments, meanings and errors; await
     them. One client serves all tasks of one event loop, by two connections to Redis. Use it in
-    an ``async with`` block, or ``await client.close()``::
-
-        async with AsyncClient() as client:
-            future = await client.append("prices", frame)  # accepted: staged and queued, durable
-            outcome = await future  # committed
-            rows = await client.read("prices")
+    an ``async with`` block, or ``await client.close()``.
 
     Frames are staged in threads: leave a frame as it is until its ``append`` returns. A forked
     process makes a client of its own.
@@ -120,6 +120,18 @@ class AsyncClient:
 
     Raises:
         ConfigurationError: A setting is missing, unknown or impossible.
+
+    Examples:
+        In those of the methods ``client`` is such a client, and table ``prices`` has the rows of
+        ``frame``.
+
+        >>> frame = pd.DataFrame({"symbol": ["IBM", "MSFT"], "price": [101.5, 39.5]})
+        >>> async with AsyncClient(lake="./lake") as client:
+        ...     future = await client.append("prices", frame)  # staged and queued, durable
+        ...     outcome = await future  # committed
+        ...     rows = await client.read("prices", after=future)
+        >>> outcome.inserted, rows.num_rows
+        (2, 4)
     """
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
@@ -157,19 +169,71 @@ class AsyncClient:
     async def cancel(
         self, request: AsyncFuture[Any] | str, *, request_id: str | None = None
     ) -> bool:
-        """Cancel a request if no worker has begun with it; see :meth:`Client.cancel`."""
+        """Cancel a request if no worker has begun with it.
+
+        What a worker has begun with cannot be stopped: it goes on, and its outcome says what
+        became of it.
+
+        Args:
+            request: The future of the request; or the table of a request of any client, with
+                ``request_id``.
+            request_id: Id of the request on that table.
+
+        Returns:
+            True if it is certain that the request is not and will not be applied; its future,
+            whoever holds it, raises ``RequestCancelled``. False if a worker has begun with it,
+            it is settled otherwise, or the queue does not know it.
+
+        Raises:
+            QueueUnavailable: Redis did not answer; the request goes on.
+
+        Examples:
+            >>> future = await client.append("prices", frame)
+            >>> outcome = await future
+            >>> await client.cancel(future)  # too late
+            False
+        """
         return bool(await _cancel(self, request, request_id=request_id))
 
     async def redrive(self, letters: Iterable[DeadLetter | str]) -> list[AsyncFuture[Outcome]]:
-        """Submit dead letters anew; see :meth:`Client.redrive`."""
+        """Submit dead letters anew, each under its own id, and forget that they failed.
+
+        They go to the end of their lanes, in the order given. The future of one that could not
+        be submitted has the error.
+
+        Args:
+            letters: From :meth:`dead_letters`, or ids of requests.
+
+        Raises:
+            InvalidRequest: There is no dead letter of that id, or several tables have one;
+                nothing was submitted.
+
+        Examples:
+            >>> futures = await client.redrive(["order-9"])
+            >>> futures[0].operation, futures[0].table
+            ('append', 'orders')
+        """
         return cast("list[AsyncFuture[Outcome]]", await redrive(self._core, letters))
 
     def progress(
         self, futures: Iterable[AsyncFuture[Outcome]], *, file: TextIO | None = None
     ) -> AsyncProgress:
-        """Follow requests and show how far they are; see :meth:`Client.progress`.
+        """Follow requests, of any client, and show how far they are.
 
-        The result is iterated by ``async for``, or awaited by ``await progress.wait()``.
+        The result is iterated by ``async for``, for each future as it is done, or awaited by
+        ``await progress.wait()`` for all. Meanwhile a bar tells how many are queued, committing,
+        committed and failed, rows per second and the time left: in a terminal, or in a notebook.
+        Elsewhere the same is told by a line of text every ten seconds.
+
+        Args:
+            futures: Of requests; each is followed once.
+            file: Where to write; standard error by default.
+
+        Examples:
+            >>> futures = [await client.append("prices", frame) for _ in range(3)]
+            >>> counts = await client.progress(futures).wait(timeout=30)
+            >>> counts.committed, counts.failed
+            (3, 0)
         """
         # Rich takes 0.1 s to import.
         from deltaq.client.display import make_display
@@ -183,9 +247,16 @@ class AsyncClient:
         return self._core.settings
 
     async def close(self) -> None:
-        """End the client's threads and connections; see :meth:`Client.close`.
+        """End the client's threads and connections. Requests go on without it.
 
-        What is on its way to Redis is waited for, ``redis_timeout`` seconds at most.
+        What is on its way to Redis is waited for, ``redis_timeout`` seconds at most. Futures that
+        still wait fail with ``ResultTimeout``. What a spool holds is tried once more; then its
+        futures fail with ``QueueUnavailable``, and its staged files are kept for
+        ``deltaq recover``. A second call does nothing.
+
+        Examples:
+            >>> client = AsyncClient(lake="./lake")
+            >>> await client.close()
         """
         await self._core.close()
 

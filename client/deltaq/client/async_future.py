@@ -18,15 +18,23 @@ _Callback = Callable[["AsyncFuture[Any]"], object]
 
 
 class AsyncFuture(BaseFuture[T]):
-    """The future of one request: await it for the outcome, as often as you like.
+    """The future of one request. Made by the methods of an AsyncClient.
 
-    It works with ``asyncio.gather``, ``wait``, ``wait_for`` and ``as_completed``. A task that
-    waits may be cancelled: that ends the wait, never the request, which :meth:`cancel` does.
+    Await it for the outcome, as often as you like. It works with ``asyncio.gather``, ``wait``,
+    ``wait_for`` and ``as_completed``. A task that waits may be cancelled: that ends the wait,
+    never the request, which :meth:`cancel` does.
 
     Attributes:
         request_id: The request's id.
         table: The table it is about.
         operation: ``append``, ``merge``, ``read`` ...
+        place: Lane and sequence of a request that is queued; None for a query.
+
+    Examples:
+        >>> futures = [await client.append("prices", frame) for _ in range(3)]
+        >>> outcomes = await asyncio.gather(*futures)
+        >>> sum(outcome.inserted for outcome in outcomes)
+        6
     """
 
     def __init__(
@@ -46,7 +54,14 @@ class AsyncFuture(BaseFuture[T]):
         self._error: BaseException | None = None
 
     def done(self) -> bool:
-        """Tell whether the outcome is there."""
+        """Tell whether the outcome is there.
+
+        Examples:
+            >>> future = await client.append("prices", frame)
+            >>> outcome = await future
+            >>> future.done()
+            True
+        """
         return self._callbacks is None
 
     def result(self) -> T:
@@ -54,6 +69,14 @@ class AsyncFuture(BaseFuture[T]):
 
         Raises:
             OutcomeError: It is not done: await it.
+            RequestCancelled: It was cancelled while queued; nothing was written.
+            RequestExpired: It was not begun before it expired; nothing was written.
+            RequestError: It failed, with the type that says why; nothing was written.
+
+        Examples:
+            >>> future = await client.append("prices", frame)
+            >>> await future is future.result()
+            True
         """
         self._require_done()
         if self._error is not None:
@@ -66,15 +89,31 @@ class AsyncFuture(BaseFuture[T]):
 
         Raises:
             OutcomeError: It is not done: await it.
+
+        Examples:
+            >>> future = await client.append("prices", pd.DataFrame({"price": ["cheap"]}))
+            >>> done, _ = await asyncio.wait([asyncio.ensure_future(future)])
+            >>> future.exception().code
+            'schema_mismatch'
         """
         self._require_done()
         return self._error
 
     async def cancel(self) -> bool:
-        """Cancel the request if no worker has begun with it; see :meth:`Future.cancel`.
+        """Cancel the request if no worker has begun with it.
+
+        Returns:
+            True if it is certain that the request is not and will not be applied. False if a
+            worker has begun with it and goes on, or it is settled; the outcome tells.
 
         Raises:
             QueueUnavailable: Redis did not answer.
+
+        Examples:
+            >>> future = await client.append("prices", frame)
+            >>> outcome = await future
+            >>> await future.cancel()  # too late
+            False
         """
         cancel = self._cancel
         if self.done() or cancel is None:
@@ -84,27 +123,37 @@ class AsyncFuture(BaseFuture[T]):
     def add_done_callback(
         self, callback: _Callback, *, context: contextvars.Context | None = None
     ) -> None:
-        """Have the loop call something with this future once it is done."""
+        """Have the loop call something with this future once it is done.
+
+        Args:
+            callback: What to call; it is to be short.
+            context: In which context; by default that of now.
+
+        Examples:
+            >>> future = await client.append("prices", frame)
+            >>> future.add_done_callback(lambda future: print(future.result().state))
+            >>> outcome = await future
+            committed
+        """
         if self._callbacks is None:
             self._loop.call_soon(callback, self, context=context)
         else:
             self._callbacks.append((callback, context or contextvars.copy_context()))
 
     def remove_done_callback(self, callback: _Callback) -> int:
-        """Forget a callback; return how often it was there."""
+        """Forget a callback; return how often it was there.
+
+        Examples:
+            >>> future = await client.append("prices", frame)
+            >>> future.add_done_callback(print)
+            >>> future.remove_done_callback(print)
+            1
+        """
         if self._callbacks is None:
             return 0
         before = len(self._callbacks)
         self._callbacks = [known for known in self._callbacks if known[0] != callback]
         return before - len(self._callbacks)
-
-    def set_result(self, result: T) -> None:
-        """Resolve it; called by the client, from any thread."""
-        self._in_loop(result, None)
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """Resolve it with an error; called by the client, from any thread."""
-        self._in_loop(None, exception)
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait for the outcome."""
@@ -128,6 +177,12 @@ class AsyncFuture(BaseFuture[T]):
             finally:  # a task may give up and wait anew many times
                 self.remove_done_callback(wake)
         return self.result()
+
+    def _succeed(self, result: T) -> None:
+        self._in_loop(result, None)
+
+    def _fail(self, error: BaseException) -> None:
+        self._in_loop(None, error)
 
     def _in_loop(self, result: Any, error: BaseException | None) -> None:
         if asyncio._get_running_loop() is self._loop:

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from deltaq.client.alterations import Alterations
+from deltaq.client.catalog import Catalog
 from deltaq.client.core import Core
 from deltaq.client.future import Future
 from deltaq.client.operations import Operations
 from deltaq.client.queries import Queries
 from deltaq.client.table_verbs import TableVerbs
+from deltaq.client.tracking import Tracking
 from deltaq.client.upkeep import Upkeep
 from deltaq.client.writes import Writes
 from deltaq.tasks.outcome import Outcome
@@ -20,7 +23,7 @@ if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settin
     from deltaq.tasks.settings import Settings
 
 
-class Client(Writes, TableVerbs, Upkeep, Queries, Operations):
+class Client(Writes, Tracking, Queries, Catalog, TableVerbs, Alterations, Upkeep, Operations):
     """Hands requests to deltaq's workers. Threads may share one; close it when done.
 
     The writing methods return at once: then the rows are staged and the request is queued,
@@ -60,6 +63,16 @@ class Client(Writes, TableVerbs, Upkeep, Queries, Operations):
 
     Raises:
         ConfigurationError: A setting is missing, unknown or impossible.
+
+    Examples:
+        In those of the methods ``client`` is such a client, and table ``prices`` has the rows of
+        ``frame``.
+
+        >>> frame = pd.DataFrame({"symbol": ["IBM", "MSFT"], "price": [101.5, 39.5]})
+        >>> with Client(lake="./lake") as client:
+        ...     future = client.append("prices", frame)
+        ...     print(future.result(timeout=30).state)
+        committed
     """
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
@@ -84,11 +97,13 @@ class Client(Writes, TableVerbs, Upkeep, Queries, Operations):
             futures: Of requests; each is followed once.
             file: Where to write; standard error by default.
 
-        Example::
-
-            futures = [client.append("prices", frame) for frame in frames]
-            for future in client.progress(futures):
-                print(future.result().version)
+        Examples:
+            >>> futures = [client.append("prices", frame) for _ in range(3)]
+            >>> for future in client.progress(futures):
+            ...     print(future.result().inserted)
+            2
+            2
+            2
         """
         # Rich takes 0.1 s to import.
         from deltaq.client.display import make_display
@@ -101,7 +116,11 @@ class Client(Writes, TableVerbs, Upkeep, Queries, Operations):
 
         Futures that still wait fail with ``ResultTimeout``. What a spool holds is tried once
         more, for ``redis_timeout`` seconds; then its futures fail with ``QueueUnavailable``,
-        and its staged files are kept for ``deltaq recover``.
+        and its staged files are kept for ``deltaq recover``. A second call does nothing.
+
+        Examples:
+            >>> client = Client(lake="./lake")
+            >>> client.close()
         """
         self._core.close()
 

@@ -23,9 +23,10 @@ def gather(futures: Iterable[Future[T]], *, timeout: float | None = None) -> lis
         ResultTimeout: Some have no outcome yet; their requests go on.
         DeltaqError: The error of one that failed, as soon as it has. The others go on.
 
-    Example::
-
-        outcomes = gather([client.append("prices", frame) for frame in frames], timeout=60)
+    Examples:
+        >>> futures = [client.append("prices", frame) for _ in range(3)]
+        >>> sum(outcome.inserted for outcome in gather(futures, timeout=30))
+        6
     """
     asked = _checked(futures)
     done, waiting = concurrent.futures.wait(
@@ -51,10 +52,13 @@ def as_completed(
     Raises:
         ResultTimeout: Some have no outcome yet; their requests go on.
 
-    Example::
-
-        for future in as_completed(futures, timeout=60):
-            print(future.result().version)
+    Examples:
+        >>> futures = [client.append("prices", frame) for _ in range(3)]
+        >>> for future in as_completed(futures, timeout=30):
+        ...     print(future.result().inserted)
+        2
+        2
+        2
     """
     asked = set(_checked(futures))
     return _as_completed(concurrent.futures.as_completed(asked, timeout), len(asked), timeout)

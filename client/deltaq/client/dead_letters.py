@@ -30,6 +30,11 @@ class DeadLetter:
         error: Why it was given up; None if nobody left word.
         request: The request itself; None if the file cannot be read.
         problem: Why it cannot be read.
+
+    Examples:
+        >>> letter = client.dead_letters("orders")[0]
+        >>> letter.operation, letter.error.code
+        ('append', 'schema_mismatch')
     """
 
     table: str
@@ -49,8 +54,16 @@ class DeadLetter:
     def rows(self, limit: int) -> pa.Table:
         """Read the first rows of its frame.
 
+        Args:
+            limit: Most rows to read.
+
         Raises:
             StagedDataMissing: The file is gone or damaged.
+
+        Examples:
+            >>> letter = client.dead_letters("orders")[0]
+            >>> letter.rows(10).to_pydict()
+            {'symbol': ['IBM'], 'qty': ['ten']}
         """
         with open_staged(self.path) as file:
             batches = list(islice(file.iter_batches(batch_size=max(1, limit)), 1))

@@ -49,6 +49,12 @@ class Commit:
         rows: Rows that it added, changed and removed; None if the log does not tell.
         request_ids: The requests in it, in order; none if deltaq did not make it.
         engine: ``native`` or ``spark``, or what another writer calls itself.
+
+    Examples:
+        >>> with client.watch("prices", from_version=0) as commits:
+        ...     commit = commits.next(timeout=30)
+        >>> commit.version, commit.operation, commit.rows, commit.engine
+        (0, 'append', 2, 'native')
     """
 
     table: str

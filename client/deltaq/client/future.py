@@ -74,12 +74,12 @@ class BaseFuture(Generic[T]):
         """Return the error of one that is done."""
         raise NotImplementedError
 
-    def set_result(self, result: T) -> None:
-        """Resolve it."""
+    # The client resolves it by these, from any thread.
+
+    def _succeed(self, result: T) -> None:
         raise NotImplementedError
 
-    def set_exception(self, exception: BaseException | None) -> None:
-        """Resolve it with an error."""
+    def _fail(self, error: BaseException) -> None:
         raise NotImplementedError
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
@@ -95,7 +95,13 @@ class BaseFuture(Generic[T]):
         raise NotImplementedError
 
     def cancelled(self) -> bool:
-        """Tell whether the request was cancelled."""
+        """Tell whether the request was cancelled.
+
+        Examples:
+            >>> future = await client.append("prices", frame)
+            >>> future.cancelled()
+            False
+        """
         return self.done() and isinstance(self.exception(), RequestCancelled)
 
     def __repr__(self) -> str:
@@ -113,8 +119,7 @@ class BaseFuture(Generic[T]):
             return f"{result.state} in version {result.version} {after}"
         return f"{self.state or 'done'} {after}"
 
-    def timed_out(self, timeout: float | None, *, query: bool) -> ResultTimeout:
-        """Make the error of a wait that is over."""
+    def _timed_out(self, timeout: float | None, *, query: bool) -> ResultTimeout:
         what = f"{self.operation} {self.request_id} on table {self.table} within {timeout:g} s"
         if query:
             # Queries of no table, or of several, have the star for one.
@@ -132,7 +137,7 @@ class BaseFuture(Generic[T]):
 
 
 class Future(concurrent.futures.Future[T], BaseFuture[T]):
-    """The future of one request or query.
+    """The future of one request or query. Made by the methods of a client.
 
     It works with ``concurrent.futures.wait`` and ``as_completed``, and can be awaited.
     Callbacks run on the client's listening thread, which hears nothing meanwhile: keep them
@@ -142,6 +147,14 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         request_id: The request's id.
         table: The table it is about.
         operation: ``append``, ``merge``, ``read`` ...
+        place: Lane and sequence of a request that is queued; None before and for a query.
+
+    Examples:
+        >>> future = client.append("prices", frame, request_id="order-19")
+        >>> future.operation, future.table, future.request_id
+        ('append', 'prices', 'order-19')
+        >>> future.result(timeout=30).state
+        <State.COMMITTED: 'committed'>
     """
 
     def __init__(
@@ -170,6 +183,11 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
             RequestExpired: It was not begun before it expired; nothing was written.
             RequestError: It failed, with the type that says why; nothing was written.
             OutcomeError: It cannot be told any more what came of it.
+
+        Examples:
+            >>> future = client.append("prices", frame)
+            >>> future.result(timeout=30).version
+            1
         """
         self._check_process()
         try:
@@ -177,13 +195,21 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         except TimeoutError:
             if self.done():
                 return super().result()  # it came, or what came is a timeout itself
-            raise self.timed_out(timeout, query=self._cancel is None) from None
+            raise self._timed_out(timeout, query=self._cancel is None) from None
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome and return its error, None if it has none.
 
+        Args:
+            timeout: Seconds to wait; None waits for ever.
+
         Raises:
             ResultTimeout: The time is over; the request goes on.
+
+        Examples:
+            >>> future = client.append("prices", pd.DataFrame({"price": ["cheap"]}))
+            >>> future.exception(timeout=30).code
+            'schema_mismatch'
         """
         self._check_process()
         try:
@@ -191,19 +217,7 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         except TimeoutError:
             if self.done():
                 return super().exception()
-            raise self.timed_out(timeout, query=self._cancel is None) from None
-
-    def set_result(self, result: T) -> None:
-        """Resolve it; called by the client."""
-        self._settled_at = time.monotonic()
-        super().set_result(result)
-        self._cancel = None  # it holds the request, which is as large as the outcome
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """Resolve it with an error; called by the client."""
-        self._settled_at = time.monotonic()
-        super().set_exception(exception)
-        self._cancel = None
+            raise self._timed_out(timeout, query=self._cancel is None) from None
 
     def cancel(self) -> bool:
         """Cancel the request if no worker has begun with it.
@@ -215,6 +229,12 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
 
         Raises:
             QueueUnavailable: Redis did not answer.
+
+        Examples:
+            >>> future = client.append("prices", frame)
+            >>> outcome = future.result(timeout=30)
+            >>> future.cancel()  # too late
+            False
         """
         cancel = self._cancel
         if self.done() or cancel is None:
@@ -222,7 +242,13 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         return cancel()
 
     def cancelled(self) -> bool:
-        """Tell whether the request was cancelled."""
+        """Tell whether the request was cancelled.
+
+        Examples:
+            >>> future = client.append("prices", frame)
+            >>> future.cancelled()
+            False
+        """
         return self.done() and isinstance(super().exception(), RequestCancelled)
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -243,7 +269,14 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
         return self.result()
 
     def remove_done_callback(self, callback: Callable[[Any], Any]) -> int:
-        """Forget a callback; return how often it was there."""
+        """Forget a callback; return how often it was there.
+
+        Examples:
+            >>> future = client.append("prices", frame)
+            >>> future.add_done_callback(print)
+            >>> future.remove_done_callback(print) in (0, 1)  # 0 when it was called already
+            True
+        """
         with self._condition:
             own = vars(self)  # of the base class
             known: list[Any] = own["_done_callbacks"]
@@ -252,6 +285,16 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
             return len(known) - len(own["_done_callbacks"])
 
     __repr__ = BaseFuture.__repr__
+
+    def _succeed(self, result: T) -> None:
+        self._settled_at = time.monotonic()
+        self.set_result(result)
+        self._cancel = None  # it holds the request, which is as large as the outcome
+
+    def _fail(self, error: BaseException) -> None:
+        self._settled_at = time.monotonic()
+        self.set_exception(error)
+        self._cancel = None
 
     def _check_process(self) -> None:
         if self._process != os.getpid() and not self.done():

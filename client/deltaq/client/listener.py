@@ -101,7 +101,7 @@ class Listener:
         with self._lock:
             pending = self._pending.pop(_key(future), None)
         if pending is not None:
-            pending.future.set_exception(error)
+            pending.future._fail(error)
 
     def stop(self) -> None:
         """Let it end within seconds; safe to call from any thread that the wire knows."""
@@ -117,7 +117,7 @@ class Listener:
             left, self._pending = list(self._pending.values()), {}
         for pending in left:
             future = pending.future
-            future.set_exception(
+            future._fail(
                 ResultTimeout(
                     f"the client was closed before the outcome of {future.operation} "
                     f"{future.request_id} on table {future.table} came; the request goes on",

@@ -185,7 +185,7 @@ class Looping:
         except TimeoutError:
             if future.done():
                 return cast("T", future.result())
-            raise future.timed_out(timeout, query=True) from None
+            raise future._timed_out(timeout, query=True) from None
 
     async def work(self, call: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         """Do it in one of the threads."""

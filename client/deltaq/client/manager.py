@@ -84,6 +84,16 @@ class DeltaLakeManager:
 
     Raises:
         ConfigurationError: A setting is wrong, or the package to write without a queue is missing.
+
+    Examples:
+        In those of the methods ``lake`` is such a manager, and table ``prices`` has the rows of
+        ``frame``.
+
+        >>> frame = pd.DataFrame({"symbol": ["IBM", "MSFT"], "price": [101.5, 39.5]})
+        >>> with DeltaLakeManager("./lake") as lake:
+        ...     lake.create_or_update_table(frame, "prices")
+        ...     print(len(lake.read_table("prices")))
+        4
     """
 
     def __init__(
@@ -110,6 +120,12 @@ class DeltaLakeManager:
 
         Raises:
             ConfigurationError: The block has other keys or values, or as the class says.
+
+        Examples:
+            >>> config = {"delta_lake": {"enabled": True, "storage_path": "./lake"}}
+            >>> with DeltaLakeManager.from_config(config) as lake:
+            ...     lake.table_exists("prices")
+            True
         """
         whole = "delta_lake" in config or not set(config) & set(_BLOCK)
         block = config.get("delta_lake", {"enabled": False}) if whole else config
@@ -157,6 +173,11 @@ class DeltaLakeManager:
         Raises:
             ValueError: Another mode; ``merge`` without ``merge_keys``, or they without it.
             RequestError: The rows do not fit; nothing was written. The type says why.
+
+        Examples:
+            >>> lake.create_or_update_table(frame, "prices", mode="merge", merge_keys=["symbol"])
+            >>> len(lake.read_table("prices"))
+            2
         """
         with _failures_logged("write", table_name):
             if mode not in _MODES:
@@ -203,6 +224,12 @@ class DeltaLakeManager:
         Raises:
             DuplicateKeys: Two rows have the same keys, which are named; nothing was written.
             RequestError: The rows do not fit; nothing was written. The type says why.
+
+        Examples:
+            >>> fixes = pd.DataFrame({"symbol": ["IBM"], "price": [102.0]})
+            >>> lake.merge_upsert(fixes, "prices", ["symbol"])
+            >>> lake.read_table("prices", filters=["symbol = 'IBM'"])["price"].tolist()
+            [102.0]
         """
         with _failures_logged("merge", table_name):
             common = self._common(table_name, request_id)
@@ -231,6 +258,11 @@ class DeltaLakeManager:
             TableNotFound: There is no such table.
             VersionNotFound: It was not there at that time, or the files of then are gone.
             InvalidExpression: A filter is none.
+
+        Examples:
+            >>> lake.read_table("prices", filters=["price > 100"], columns=["symbol"])
+              symbol
+            0    IBM
         """
         with _failures_logged("read", table_name):
             query = read_query(
@@ -258,6 +290,9 @@ class DeltaLakeManager:
         Raises:
             TableNotFound: There is no such table.
             SchemaMismatch: No such column, or it partitions the table.
+
+        Examples:
+            >>> lake.optimize_table("prices", zorder_columns=["symbol"])
         """
         with _failures_logged("optimize", table_name):
             common = self._common(table_name, None, lane="maintenance")
@@ -276,6 +311,9 @@ class DeltaLakeManager:
         Raises:
             InvalidRequest: Less than 168 hours without ``force``.
             TableNotFound: There is no such table.
+
+        Examples:
+            >>> lake.vacuum_table("prices")
         """
         with _failures_logged("vacuum", table_name):
             common = self._common(table_name, None, lane="maintenance")
@@ -292,6 +330,10 @@ class DeltaLakeManager:
 
         Raises:
             TableNotFound: There is no such table.
+
+        Examples:
+            >>> lake.get_table_history("prices")[["version", "operation"]].values.tolist()
+            [[0, 'WRITE']]
         """
         with _failures_logged("history", table_name):
             return to_pandas(self._tables.history(_checked(table_name), _WHOLE_HISTORY))
@@ -301,6 +343,10 @@ class DeltaLakeManager:
 
         Args:
             table_name: Name of the table.
+
+        Examples:
+            >>> lake.table_exists("prices"), lake.table_exists("pirces")
+            (True, False)
         """
         with _failures_logged("exists", table_name):
             return self._tables.exists(_checked(table_name))
@@ -310,6 +356,11 @@ class DeltaLakeManager:
 
         Args:
             table_name: Name of the table.
+
+        Examples:
+            >>> lake.delete_table("prices")
+            >>> lake.table_exists("prices")
+            False
         """
         with _failures_logged("delete", table_name):
             try:
@@ -322,7 +373,12 @@ class DeltaLakeManager:
             logger.warning("table %s: nothing to delete, there is no such table", table_name)
 
     def close(self) -> None:
-        """End threads and connections. What a Redis that is down keeps waiting stays staged."""
+        """End threads and connections. What a Redis that is down keeps waiting stays staged.
+
+        Examples:
+            >>> lake = DeltaLakeManager("./lake")
+            >>> lake.close()
+        """
         self._tables.close()
 
     def __enter__(self) -> DeltaLakeManager:

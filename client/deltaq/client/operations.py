@@ -22,6 +22,10 @@ class Operations:
 
         Raises:
             QueueUnavailable: Redis did not answer.
+
+        Examples:
+            >>> client.status()  # nothing waits
+            []
         """
         return self._core.status()
 
@@ -29,6 +33,14 @@ class Operations:
         """List the requests that were given up, of a table or of all, oldest first.
 
         They are read from the staging area; Redis need not run either.
+
+        Args:
+            table: Only those of this table.
+
+        Examples:
+            >>> letters = client.dead_letters("orders")
+            >>> [(letter.request_id, letter.error.code) for letter in letters]
+            [('order-9', 'schema_mismatch')]
         """
         return self._core.dead_letters(None if table is None else table_name(table))
 
@@ -44,5 +56,10 @@ class Operations:
         Raises:
             InvalidRequest: There is no dead letter of that id, or several tables have one;
                 nothing was submitted.
+
+        Examples:
+            >>> futures = client.redrive(["order-9"])
+            >>> futures[0].operation, futures[0].table
+            ('append', 'orders')
         """
         return self._core.redrive(letters)

@@ -22,6 +22,11 @@ def to_pandas(rows: pa.Table | pa.RecordBatch) -> pandas.DataFrame:
 
     Args:
         rows: What ``client.read(...).result()`` or ``client.scan(...)`` gave.
+
+    Examples:
+        >>> rows = pa.table({"symbol": ["IBM", None], "qty": [1, None]})
+        >>> to_pandas(rows).dtypes.to_dict()
+        {'symbol': <StringDtype(na_value=<NA>)>, 'qty': Int64Dtype()}
     """
     import pandas as pd
 

@@ -84,9 +84,9 @@ class PendingRequest:
         """Resolve the future."""
         error = error_of(outcome)
         if error:
-            self.future.set_exception(error)
+            self.future._fail(error)
         else:
-            self.future.set_result(outcome)
+            self.future._succeed(outcome)
 
     def queued(self) -> None:
         """Note that Redis knows the request."""
@@ -144,7 +144,7 @@ class PendingQuery(Generic[T]):
         """Resolve the future, or have it done when files must be read."""
         error = error_of(outcome)
         if error:
-            self.future.set_exception(error)
+            self.future._fail(error)
         else:
             self._helpers.submit(self._finish, outcome)
 
@@ -152,11 +152,11 @@ class PendingQuery(Generic[T]):
         told = False
         try:
             with self._load(outcome) as result:
-                self.future.set_result(result)
+                self.future._succeed(result)
                 told = True
         except Exception as exc:
             if not told:
-                self.future.set_exception(exc)
+                self.future._fail(exc)
             else:  # workers remove it after read_ttl
                 logger.warning("the result of query %s stays: %s", outcome.request_id, exc)
 

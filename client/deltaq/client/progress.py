@@ -152,7 +152,13 @@ class Following(Generic[F]):
 
 
 class Progress:
-    """The progress of requests; see :meth:`Client.progress`."""
+    """The progress of requests. Made by ``client.progress()``; iterate it, or ``wait()``.
+
+    Examples:
+        >>> futures = [client.append("prices", frame) for _ in range(3)]
+        >>> sum(future.result().inserted for future in client.progress(futures))
+        6
+    """
 
     def __init__(self, following: Following[Future[Outcome]]) -> None:
         self._following = following
@@ -164,8 +170,17 @@ class Progress:
     def wait(self, timeout: float | None = None) -> Counts:
         """Wait until all are done, and return the counts; an error of theirs is not raised.
 
+        Args:
+            timeout: Seconds since they are followed; None waits for ever.
+
         Raises:
             ResultTimeout: They were not within ``timeout`` seconds; the requests go on.
+
+        Examples:
+            >>> futures = [client.append("prices", frame) for _ in range(3)]
+            >>> counts = client.progress(futures).wait(timeout=30)
+            >>> counts.committed, counts.failed, counts.rows
+            (3, 0, 6)
         """
         for _ in self._take(timeout):
             pass
@@ -180,7 +195,16 @@ class Progress:
 
 
 class AsyncProgress:
-    """The progress of requests in an event loop; see :meth:`AsyncClient.progress`."""
+    """The progress of requests. Made by ``client.progress()`` of AsyncClient.
+
+    Examples:
+        >>> futures = [await client.append("prices", frame) for _ in range(3)]
+        >>> async for future in client.progress(futures):
+        ...     print(future.result().inserted)
+        2
+        2
+        2
+    """
 
     def __init__(self, following: Following[AsyncFuture[Outcome]]) -> None:
         self._following = following
@@ -190,7 +214,20 @@ class AsyncProgress:
         return self._take(None)
 
     async def wait(self, timeout: float | None = None) -> Counts:
-        """Wait until all are done, and return the counts; see :meth:`Progress.wait`."""
+        """Wait until all are done, and return the counts; an error of theirs is not raised.
+
+        Args:
+            timeout: Seconds since they are followed; None waits for ever.
+
+        Raises:
+            ResultTimeout: They were not within ``timeout`` seconds; the requests go on.
+
+        Examples:
+            >>> futures = [await client.append("prices", frame) for _ in range(3)]
+            >>> counts = await client.progress(futures).wait(timeout=30)
+            >>> counts.committed, counts.failed, counts.rows
+            (3, 0, 6)
+        """
         async for _ in self._take(timeout):
             pass
         return self._following.counts()

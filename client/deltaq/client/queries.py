@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -13,17 +11,13 @@ from deltaq.client.asking import After, ask_after, read_query, wait_seconds
 from deltaq.client.core import Core
 from deltaq.client.drafts import Columns, count, engine_name, expression, table_name
 from deltaq.client.future import Future
-from deltaq.client.pending import Load
 from deltaq.client.scan import Scan, open_scan
 from deltaq.client.selection import Where
 from deltaq.client.watch import Watch, open_watch
 from deltaq.tasks.errors import InvalidRequest
-from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.query import Detail, Exists, History, ListTables, Read, Sql
+from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.query import Scan as ScanQuery
-from deltaq.tasks.request import EngineName, check_request_id, new_request_id
-
-T = TypeVar("T")
+from deltaq.tasks.request import EngineName, new_request_id
 
 #: Seconds that calls which return no future wait for their answer.
 _TIMEOUT = 60.0
@@ -34,7 +28,7 @@ _POLL = 5.0
 
 
 class Queries:
-    """The asking methods of a client."""
+    """Methods that read rows, and follow commits."""
 
     _core: Core
 
@@ -52,9 +46,9 @@ class Queries:
         version_timeout: float = _VERSION_TIMEOUT,
         engine: EngineName | None = None,
     ) -> Future[pa.Table]:
-        """Read rows of a table as it is, or was. The future's result is a pyarrow Table.
+        """Read rows of a table as it is, or was.
 
-        :func:`to_pandas` makes a DataFrame of it without loss. What may be larger than memory
+        :func:`to_pandas` makes a DataFrame of them without loss. What may be larger than memory
         is for :meth:`scan`.
 
         Args:
@@ -71,11 +65,22 @@ class Queries:
             version_timeout: Seconds to wait for ``min_version``, at most 3600.
             engine: ``native`` or ``spark``, to insist on one.
 
+        Returns:
+            The future of a pyarrow Table.
+
         Raises:
-            InvalidExpression: ``where`` is none, or has no counterpart in SQL.
-            TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: By the future.
+            InvalidRequest, InvalidExpression: An argument is wrong, or has no counterpart in SQL.
+            TableNotFound, VersionNotFound: By the future: there is no such table, or it has not or
+                no longer what was asked for.
+            SchemaMismatch: By the future: it has no such column.
             VersionNotReached: By the future: the table did not come to ``min_version`` in time.
             DeltaqError: By the future: a write in ``after`` failed; it is that write's error.
+            QueueUnavailable: Redis did not answer.
+
+        Examples:
+            >>> rows = client.read("prices", where="symbol = 'IBM'").result(timeout=30)
+            >>> rows.to_pydict()
+            {'symbol': ['IBM'], 'price': [101.5]}
         """
         query = read_query(
             Read,
@@ -114,20 +119,27 @@ class Queries:
 
         Args:
             table: Name under the lake's root.
-            columns: As for :meth:`read`, like all that follow.
-            where: Condition on the rows.
+            columns: Columns to read; all by default.
+            where: Condition on the rows: SQL text, a pyarrow expression, or a list of them that
+                must all hold.
             version: Version of the table to read.
-            timestamp: Read as of this time.
-            limit: Most rows to read.
+            timestamp: Read as of this time, ISO text or a datetime; UTC without a zone.
+            limit: Most rows to read; which ones is not said.
             min_version: Wait until the table has this version.
-            after: Wait until these writes are committed.
-            version_timeout: Seconds to wait for ``min_version``.
+            after: The future of a write, or several: wait until they are committed.
+            version_timeout: Seconds to wait for ``min_version``, at most 3600.
             engine: ``native`` or ``spark``, to insist on one.
             timeout: Most seconds to wait for the next batch; None for ever.
 
         Raises:
             InvalidExpression: ``where`` is none, or has no counterpart in SQL. What else can be
                 wrong is raised when a batch is taken.
+
+        Examples:
+            >>> with client.scan("prices", columns="price") as batches:
+            ...     for batch in batches:
+            ...         print(batch.num_rows)
+            2
         """
         query = read_query(
             ScanQuery,
@@ -155,7 +167,7 @@ class Queries:
         version_timeout: float = _VERSION_TIMEOUT,
         engine: EngineName | None = None,
     ) -> Future[pa.Table]:
-        """Run one SELECT over any tables of the lake, which it names. The result is a Table.
+        """Run one SELECT over any tables of the lake, which it names.
 
         Args:
             text: Spark SQL, such as ``select symbol, sum(qty) from trades join prices using
@@ -168,11 +180,22 @@ class Queries:
             version_timeout: Seconds to wait for versions, at most 3600.
             engine: ``native`` or ``spark``, to insist on one.
 
+        Returns:
+            The future of a pyarrow Table.
+
         Raises:
             InvalidRequest: A limit is no number.
-            InvalidExpression, TableNotFound: By the future, of the text.
-            ResultTooLarge: By the future.
+            InvalidExpression: By the future: the text is no SELECT, or names what is not there.
+            TableNotFound: By the future: it names a table that is not there.
+            ResultTooLarge: By the future: the result has more than ``max_rows`` or ``max_bytes``.
             VersionNotReached: By the future: a table did not come to its version in time.
+            QueueUnavailable: Redis did not answer.
+
+        Examples:
+            >>> query = "select symbol from prices where price > 100"
+            >>> rows = client.sql(query).result(timeout=30)
+            >>> rows.to_pydict()
+            {'symbol': ['IBM']}
         """
         query = Sql(
             request_id=new_request_id(),
@@ -210,6 +233,12 @@ class Queries:
         Raises:
             ResultTimeout: No worker answered within 60 s; only without ``from_version``.
             VersionNotFound: By the iterator: the log was cleaned of ``from_version``.
+
+        Examples:
+            >>> with client.watch("prices", from_version=0, timeout=1.0) as commits:
+            ...     for commit in commits:
+            ...         print(commit.version, commit.operation, commit.rows)
+            0 append 2
         """
         if not isinstance(poll, int | float) or not poll > 0:
             raise InvalidRequest(f"poll {poll!r}: give seconds above 0")
@@ -221,85 +250,3 @@ class Queries:
             timeout=timeout,
             begin_within=_TIMEOUT,
         )
-
-    def history(
-        self, table: str, limit: int = 100, *, timeout: float | None = _TIMEOUT
-    ) -> pa.Table:
-        """Read the newest commits of a table, newest first.
-
-        The columns are those of Delta's DESCRIBE HISTORY, and ``rows`` (added, changed or
-        removed, where the log tells), ``engine`` and ``request_ids``.
-
-        Args:
-            table: Name under the lake's root.
-            limit: Most commits to read.
-            timeout: Seconds to wait.
-
-        Raises:
-            TableNotFound: There is no such table.
-            ResultTimeout: No worker answered in time.
-        """
-        query = History(
-            request_id=new_request_id(),
-            client_id=self._core.client_id,
-            table=table_name(table),
-            limit=count(limit, "limit"),
-        )
-        return self._core.answer(query, self._core.take_rows, timeout=timeout)
-
-    def detail(self, table: str, *, timeout: float | None = _TIMEOUT) -> dict[str, Any]:
-        """Describe a table: version, schema, partitions, files, bytes, properties.
-
-        Args:
-            table: Name under the lake's root.
-            timeout: Seconds to wait.
-
-        Raises:
-            TableNotFound: There is no such table.
-            ResultTimeout: No worker answered in time.
-        """
-        query = Detail(
-            request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)
-        )
-        return self._core.answer(query, _value_as(dict), timeout=timeout)
-
-    def exists(self, table: str, *, timeout: float | None = _TIMEOUT) -> bool:
-        """Tell whether there is a table of that name.
-
-        Args:
-            table: Name under the lake's root.
-            timeout: Seconds to wait.
-
-        Raises:
-            ResultTimeout: No worker answered in time.
-        """
-        query = Exists(
-            request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)
-        )
-        return self._core.answer(query, _value_as(bool), timeout=timeout)
-
-    def tables(self, *, timeout: float | None = _TIMEOUT) -> list[str]:
-        """List the names of the tables in the lake, sorted.
-
-        Args:
-            timeout: Seconds to wait.
-
-        Raises:
-            ResultTimeout: No worker answered in time.
-        """
-        query = ListTables(request_id=new_request_id(), client_id=self._core.client_id)
-        return self._core.answer(query, _value_as(list), timeout=timeout)
-
-    def outcome(self, table: str, request_id: str) -> Outcome | None:
-        """Look up what came of a request, of any client, without waiting.
-
-        Returns:
-            Its outcome, with state QUEUED if it has not been committed yet; None if the queue
-            does not know it: never submitted, or settled longer than ``outcome_ttl`` ago.
-        """
-        return self._core.outcome(table_name(table), check_request_id(request_id))
-
-
-def _value_as(kind: Callable[[Any], T]) -> Load[T]:
-    # Not done by the methods: over an event loop what they get is no answer yet.
-    return lambda outcome: nullcontext(kind(outcome.value))

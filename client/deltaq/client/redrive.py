@@ -41,7 +41,7 @@ async def _redrive_or_fail(core: AsyncCore, letter: DeadLetter) -> BaseFuture[Ou
         return await _redrive(core, letter)
     except DeltaqError as exc:
         future = core.wire.future(letter.request_id, letter.table, letter.operation or "request")
-        future.set_exception(exc)
+        future._fail(exc)
         return future
 
 

@@ -35,20 +35,35 @@ class Scan(Iterator[pa.RecordBatch]):
     batches were taken, and all that is left when the scan is closed, is collected as garbage, or
     nobody takes anything for ``read_ttl``. Use it in a ``with`` block, or to its end.
 
-    Args:
-        future: Resolves with the outcome when the worker has written the last part.
-        folder: Where the parts appear.
-        timeout: Most seconds to wait for the next one.
+    Examples:
+        >>> with client.scan("prices", where="price > 100") as batches:
+        ...     for batch in batches:
+        ...         print(batch.num_rows, batch.schema.names)
+        1 ['symbol', 'price']
     """
 
-    def __init__(self, future: Future[Outcome], folder: Path, *, timeout: float | None) -> None:
-        self._future = future
-        self._folder = folder
-        self._timeout = timeout
-        self._next_part = 0
-        self._batches: list[pa.RecordBatch] = []
-        self._schema: pa.Schema | None = None
-        self._finish = weakref.finalize(self, _abandon, future, folder)
+    # Not made by its users: what it is made of is no argument that help() should show.
+
+    @classmethod
+    def _of(cls, future: Future[Outcome], folder: Path, *, timeout: float | None) -> Scan:
+        """Make the scan whose parts appear in a folder until the future is done."""
+        scan = cls()
+        scan._future = future
+        scan._folder = folder
+        scan._timeout = timeout
+        scan._next_part = 0
+        scan._batches = []
+        scan._schema = None
+        scan._finish = weakref.finalize(scan, _abandon, future, folder)
+        return scan
+
+    _future: Future[Outcome]
+    _folder: Path
+    _timeout: float | None
+    _next_part: int
+    _batches: list[pa.RecordBatch]
+    _schema: pa.Schema | None
+    _finish: weakref.finalize[..., Scan]
 
     def __next__(self) -> pa.RecordBatch:
         """Take the next batch.
@@ -70,7 +85,7 @@ class Scan(Iterator[pa.RecordBatch]):
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns; known when the first rows are there.
+        """Names and types of the columns; it waits until the first rows are there.
 
         Raises:
             DeltaqError: As for taking the first batch.
@@ -91,11 +106,27 @@ class Scan(Iterator[pa.RecordBatch]):
         return self._future.result() if self._future.done() else None
 
     def reader(self) -> pa.RecordBatchReader:
-        """Offer the batches as what pyarrow, polars, DuckDB and ``client.append`` take."""
+        """Offer the batches as what pyarrow, polars, DuckDB and ``client.append`` take.
+
+        Raises:
+            DeltaqError: As for taking the first batch.
+
+        Examples:
+            >>> future = client.append("copy", client.scan("prices").reader())
+            >>> future.result(timeout=30).rows
+            2
+        """
         return pa.RecordBatchReader.from_batches(self.schema, self)
 
     def close(self) -> None:
-        """Give up what was not taken; its files are removed and the worker stops."""
+        """Give up what was not taken; its files are removed and the worker stops.
+
+        Examples:
+            >>> batches = client.scan("prices")
+            >>> batches.close()
+            >>> list(batches)
+            []
+        """
         self._batches = []
         self._finish()
 
@@ -153,36 +184,66 @@ class Scan(Iterator[pa.RecordBatch]):
 
 
 class AsyncScan(AsyncIterator[pa.RecordBatch]):
-    """:class:`Scan` for an event loop: ``async for``, in an ``async with`` block.
+    """The record batches of a scan, for an event loop. Made by ``client.scan()`` of AsyncClient.
 
-    It is asked for at the first step; parts are read in threads.
+    Use it in an ``async with`` block, or to its end. The worker begins at the first step, and
+    reads a few parts ahead; here parts are read in threads. Each is removed once its batches were
+    taken, and all that is left when the scan is closed.
+
+    Examples:
+        >>> async with client.scan("prices", where="price > 100") as batches:
+        ...     async for batch in batches:
+        ...         print(batch.num_rows, batch.schema.names)
+        1 ['symbol', 'price']
     """
 
-    def __init__(
-        self, core: AsyncCore, query: ScanQuery, after: After | None, *, timeout: float | None
-    ) -> None:
-        self._core = core
-        self._query = query
-        self._after = after
-        self._timeout = timeout
-        self._scan: Scan | None = None
+    @classmethod
+    def _of(
+        cls, core: AsyncCore, query: ScanQuery, after: After | None, *, timeout: float | None
+    ) -> AsyncScan:
+        """Make a scan that is asked for at the first step."""
+        scan = cls()
+        scan._core = core
+        scan._query = query
+        scan._after = after
+        scan._timeout = timeout
+        scan._scan = None
+        return scan
+
+    _core: AsyncCore
+    _query: ScanQuery
+    _after: After | None
+    _timeout: float | None
+    _scan: Scan | None
 
     async def __anext__(self) -> pa.RecordBatch:
-        """Take the next batch; see :meth:`Scan.__next__`."""
+        """Take the next batch.
+
+        Raises:
+            TableNotFound, VersionNotFound, InvalidExpression, SchemaMismatch: Of the query.
+            TransientError: The worker ended, or has too many scans; begin again.
+            ResultTimeout: No rows came in time; taking again goes on waiting.
+        """
         if self._scan is None:
             future = await cast(
                 "Awaitable[Future[Outcome]]",
                 ask_after(self._core, self._query, nullcontext, self._after),
             )
             folder = self._core.staging.read_path(self._query.request_id)
-            self._scan = Scan(future, folder, timeout=self._timeout)
+            self._scan = Scan._of(future, folder, timeout=self._timeout)
         batch = await self._core.wire.work(partial(next, self._scan, None))
         if batch is None:
             raise StopAsyncIteration
         return batch
 
     async def close(self) -> None:
-        """Give up what was not taken."""
+        """Give up what was not taken; its files are removed and the worker stops.
+
+        Examples:
+            >>> batches = client.scan("prices")
+            >>> first = await anext(batches)
+            >>> await batches.close()
+        """
         if self._scan is not None:
             await self._core.wire.work(self._scan.close)
 
@@ -203,9 +264,9 @@ def open_scan(
 ) -> Scan:
     """Ask for a scan; over the core of an event loop it is an AsyncScan."""
     if isinstance(core, AsyncCore):
-        return cast("Scan", AsyncScan(core, query, after, timeout=timeout))
+        return cast("Scan", AsyncScan._of(core, query, after, timeout=timeout))
     future = ask_after(core, query, nullcontext, after)
-    return Scan(future, core.staging.read_path(query.request_id), timeout=timeout)
+    return Scan._of(future, core.staging.read_path(query.request_id), timeout=timeout)
 
 
 def _abandon(future: Future[Outcome], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a client does to a table besides its rows: one method for each verb."""
+"""How a client makes a table, brings an older version back, and removes it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from deltaq.client.core import Core
 from deltaq.client.drafts import Columns, Expires, LaneName
 from deltaq.client.future import Future
 from deltaq.client.requests import (
-    add_column_request,
     create_request,
     drop_request,
-    rename_column_request,
     restore_request,
-    set_properties_request,
 )
 from deltaq.client.room import Room
-from deltaq.client.schemas import TableSchema, Type
+from deltaq.client.schemas import TableSchema
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.request import EngineName
 
 
 class TableVerbs:
-    """Methods that change a table as a whole.
+    """Methods for a table as a whole.
 
     They are requests like any other: queued, in order with the writes of their lane, applied
     once. The future's outcome has the version they made.
@@ -57,16 +54,26 @@ class TableVerbs:
             partition_by: Columns that partition it.
             properties: Properties of Delta, or of your own.
             comment: What the table is.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            engine: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
             InvalidFrame: Names clash, or Delta has no such type.
             TableExists: By the future: there is a table of that name.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.create("trades", {"symbol": "string not null", "qty": "bigint"})
+            >>> future.result(timeout=30).version
+            0
         """
         request = create_request(
             schema=schema,
@@ -104,16 +111,28 @@ class TableVerbs:
             table: Name under the lake's root.
             version: Version to bring back.
             timestamp: Bring back what was there at this time; UTC without a zone.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            engine: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
             InvalidRequest: Not exactly one of version and timestamp is given.
             VersionNotFound: By the future: there is no such version, or its files are gone.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> deleted = client.delete("prices", where="true")
+            >>> restored = client.restore("prices", version=0)
+            >>> rows = client.read("prices", after=restored).result(timeout=30)
+            >>> rows.num_rows
+            2
         """
         request = restore_request(
             version=version,
@@ -146,15 +165,26 @@ class TableVerbs:
         Args:
             table: Name under the lake's root.
             confirm: The name once more.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
             InvalidRequest: ``confirm`` is another name.
             TableNotFound: By the future: there is no such table.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.drop("prices", confirm="prices")
+            >>> outcome = future.result(timeout=30)
+            >>> client.exists("prices")
+            False
         """
         request = drop_request(
             confirm=confirm,
@@ -163,137 +193,6 @@ class TableVerbs:
             request_id=request_id,
             lane=lane,
             engine=None,
-            expires=expires,
-        )
-        return self._core.order(request, Room(block=block, timeout=timeout))
-
-    def set_properties(
-        self,
-        table: str,
-        properties: Mapping[str, Any],
-        *,
-        request_id: str | None = None,
-        lane: LaneName = "live",
-        engine: EngineName | None = None,
-        expires: Expires | None = None,
-        block: bool = False,
-        timeout: float | None = None,
-    ) -> Future[Outcome]:
-        """Set properties of a table, and keep those that are not named.
-
-        Args:
-            table: Name under the lake's root.
-            properties: Properties of Delta, or of your own; ``detail`` shows them.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            engine: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
-
-        Raises:
-            TableNotFound: By the future: there is no such table.
-            InvalidRequest: By the future: Delta does not know the property or refuses its value.
-        """
-        request = set_properties_request(
-            properties=properties,
-            client_id=self._core.client_id,
-            table=table,
-            request_id=request_id,
-            lane=lane,
-            engine=engine,
-            expires=expires,
-        )
-        return self._core.order(request, Room(block=block, timeout=timeout))
-
-    def add_column(
-        self,
-        table: str,
-        name: str,
-        type: Type,
-        *,
-        comment: str | None = None,
-        request_id: str | None = None,
-        lane: LaneName = "live",
-        engine: EngineName | None = None,
-        expires: Expires | None = None,
-        block: bool = False,
-        timeout: float | None = None,
-    ) -> Future[Outcome]:
-        """Add a column to a table; it comes last, and is null in all rows.
-
-        Args:
-            table: Name under the lake's root.
-            name: The column's name.
-            type: Its type, of pyarrow or in Spark's SQL, such as ``"decimal(10, 2)"``.
-            comment: What the column is.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            engine: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
-
-        Raises:
-            InvalidFrame: Delta has no such type.
-            TableNotFound: By the future: there is no such table.
-            SchemaMismatch: By the future: the table has that column.
-        """
-        request = add_column_request(
-            name=name,
-            kind=type,
-            comment=comment,
-            client_id=self._core.client_id,
-            table=table,
-            request_id=request_id,
-            lane=lane,
-            engine=engine,
-            expires=expires,
-        )
-        return self._core.order(request, Room(block=block, timeout=timeout))
-
-    def rename_column(
-        self,
-        table: str,
-        column: str,
-        to: str,
-        *,
-        request_id: str | None = None,
-        lane: LaneName = "live",
-        engine: EngineName | None = None,
-        expires: Expires | None = None,
-        block: bool = False,
-        timeout: float | None = None,
-    ) -> Future[Outcome]:
-        """Give a column another name, without rewriting a row.
-
-        Delta can do that in tables with column mapping:
-        ``set_properties(table, {"delta.columnMapping.mode": "name"})`` turns it on, for good.
-
-        Args:
-            table: Name under the lake's root.
-            column: Its name now.
-            to: Its new name.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            engine: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
-
-        Raises:
-            TableNotFound: By the future: there is no such table.
-            SchemaMismatch: By the future: there is no such column, one of the new name, or no
-                column mapping.
-        """
-        request = rename_column_request(
-            column=column,
-            to=to,
-            client_id=self._core.client_id,
-            table=table,
-            request_id=request_id,
-            lane=lane,
-            engine=engine,
             expires=expires,
         )
         return self._core.order(request, Room(block=block, timeout=timeout))

@@ -36,16 +36,26 @@ class Upkeep:
             table: Name under the lake's root.
             zorder: Columns that conditions name: all rows are ordered along them (Z-order), so
                 that reads skip more files.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            engine: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
             TableNotFound: By the future: there is no such table.
             SchemaMismatch: By the future: no such column, or it partitions the table.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.optimize("prices", zorder="symbol")
+            >>> future.result(timeout=60).state
+            <State.COMMITTED: 'committed'>
         """
         request = optimize_request(
             zorder=zorder,
@@ -82,16 +92,26 @@ class Upkeep:
             dry_run: Remove nothing: the outcome's ``value`` lists the files, 1,000 at most.
             force: Allow less than 168 hours, which breaks readers and commits that began
                 before; for when nobody else uses the table.
-            request_id: See the class ``Client``, as all below.
-            lane: See there.
-            engine: See there.
-            expires: See there.
-            block: See there.
-            timeout: See there.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
             InvalidRequest: Less than 168 hours without ``force``.
             TableNotFound: By the future: there is no such table.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.vacuum("prices", dry_run=True)
+            >>> future.result(timeout=60).value  # files that it would remove
+            []
         """
         request = vacuum_request(
             retention_hours=retention_hours,

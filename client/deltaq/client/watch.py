@@ -20,17 +20,28 @@ class Watch(Iterator[Commit]):
     """The commits of some tables, in the order of each table. Made by ``client.watch()``.
 
     Threads may share one: each commit goes to one of them. It holds a connection to Redis until
-    it is closed.
+    it is closed: use it in a ``with`` block.
 
-    Args:
-        follower: Finds the commits.
-        timeout: Seconds without a commit after which iteration ends; None for never.
+    Examples:
+        >>> with client.watch("prices", from_version=0, timeout=1.0) as commits:
+        ...     for commit in commits:
+        ...         print(commit.version, commit.operation, commit.rows)
+        0 append 2
     """
 
-    def __init__(self, follower: Follower, *, timeout: float | None) -> None:
-        self._follower = follower
-        self._timeout = timeout
-        self._lock = threading.Lock()
+    # Not made by its users: what it is made of is no argument that help() should show.
+
+    @classmethod
+    def _of(cls, follower: Follower, *, timeout: float | None) -> Watch:
+        watch = cls()
+        watch._follower = follower
+        watch._timeout = timeout
+        watch._lock = threading.Lock()
+        return watch
+
+    _follower: Follower
+    _timeout: float | None
+    _lock: threading.Lock
 
     def next(self, timeout: float | None = None) -> Commit:
         """Wait for the next commit.
@@ -44,6 +55,14 @@ class Watch(Iterator[Commit]):
             VersionNotFound: The log was cleaned of the next commit; the message has the range
                 of versions that it still has.
             InvalidRequest: The watch was closed.
+
+        Examples:
+            >>> commits = client.watch("prices", from_version=0)
+            >>> commits.next(timeout=30).version
+            0
+            >>> commits.next_versions
+            {'prices': 1}
+            >>> commits.close()
         """
         with self._lock:
             commit = finish(self._follower.next(timeout))
@@ -75,7 +94,14 @@ class Watch(Iterator[Commit]):
         return self._follower.next_versions
 
     def close(self) -> None:
-        """End the watch; a thread that waits for a commit stops waiting."""
+        """End the watch; a thread that waits for a commit stops waiting.
+
+        Examples:
+            >>> commits = client.watch("prices", from_version=0)
+            >>> commits.close()
+            >>> list(commits)
+            []
+        """
         self._follower.closed = True
         with self._lock:
             finish(self._follower.close())
@@ -93,19 +119,50 @@ class Watch(Iterator[Commit]):
 
 
 class AsyncWatch(AsyncIterator[Commit]):
-    """:class:`Watch` for an event loop: ``async for``, in an ``async with`` block.
+    """The commits of some tables, for an event loop. Made by ``client.watch()`` of AsyncClient.
 
-    What is followed from now on is followed from the beginning of the block, or from the first
-    step without one.
+    Use it in an ``async with`` block. What is followed from now on is followed from the beginning
+    of the block, or from the first step without one. It holds a connection to Redis until it is
+    closed; of tasks that share one, each commit goes to one.
+
+    Examples:
+        >>> async with client.watch("prices", from_version=0, timeout=1.0) as commits:
+        ...     async for commit in commits:
+        ...         print(commit.version, commit.operation, commit.rows)
+        0 append 2
     """
 
-    def __init__(self, follower: Follower, *, timeout: float | None) -> None:
-        self._follower = follower
-        self._timeout = timeout
-        self._lock = asyncio.Lock()
+    @classmethod
+    def _of(cls, follower: Follower, *, timeout: float | None) -> AsyncWatch:
+        watch = cls()
+        watch._follower = follower
+        watch._timeout = timeout
+        watch._lock = asyncio.Lock()
+        return watch
+
+    _follower: Follower
+    _timeout: float | None
+    _lock: asyncio.Lock
 
     async def next(self, timeout: float | None = None) -> Commit:
-        """Wait for the next commit; see :meth:`Watch.next`."""
+        """Wait for the next commit.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever.
+
+        Raises:
+            ResultTimeout: There was none in time; the watch goes on.
+            QueueUnavailable: Redis did not answer all the time; the watch goes on.
+            VersionNotFound: The log was cleaned of the next commit; the message has the range
+                of versions that it still has.
+            InvalidRequest: The watch was closed.
+
+        Examples:
+            >>> async with client.watch("prices", from_version=0) as commits:
+            ...     commit = await commits.next(timeout=30)
+            >>> commit.version
+            0
+        """
         async with self._lock:
             commit = await self._follower.next(timeout)
         if commit is None:
@@ -113,7 +170,12 @@ class AsyncWatch(AsyncIterator[Commit]):
         return commit
 
     async def __anext__(self) -> Commit:
-        """Wait for the next commit; see :meth:`Watch.__next__`."""
+        """Wait for the next commit; end when there was none for ``timeout`` seconds.
+
+        Raises:
+            DeltaqError: As for :meth:`next`.
+            ResultTimeout: No worker answered in time.
+        """
         async with self._lock:
             try:
                 commit = await self._follower.next(self._timeout)
@@ -127,11 +189,16 @@ class AsyncWatch(AsyncIterator[Commit]):
 
     @property
     def next_versions(self) -> dict[str, int]:
-        """By table, the version after the last one told."""
+        """By table, the version after the last one told: as ``from_version`` it goes on here."""
         return self._follower.next_versions
 
     async def close(self) -> None:
-        """End the watch; a task that waits for a commit stops waiting."""
+        """End the watch; a task that waits for a commit stops waiting.
+
+        Examples:
+            >>> commits = client.watch("prices", from_version=0)
+            >>> await commits.close()
+        """
         self._follower.closed = True
         async with self._lock:
             await self._follower.close()
@@ -162,7 +229,7 @@ def open_watch(
     """Begin to follow tables; over the core of an event loop it is an AsyncWatch."""
     if isinstance(core, AsyncCore):
         follower = Follower(core, tables, from_version=from_version, poll=poll)
-        return cast("Watch", AsyncWatch(follower, timeout=timeout))
+        return cast("Watch", AsyncWatch._of(follower, timeout=timeout))
     follower = Follower(core.shared, tables, from_version=from_version, poll=poll)
     finish(follower.begin(begin_within))
-    return Watch(follower, timeout=timeout)
+    return Watch._of(follower, timeout=timeout)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from deltaq.client.core import Core
-from deltaq.client.drafts import Columns, Expires, LaneName, table_name
+from deltaq.client.drafts import Columns, Expires, LaneName
 from deltaq.client.frames import Frame
-from deltaq.client.future import BaseFuture, Future
+from deltaq.client.future import Future
 from deltaq.client.requests import (
     append_request,
     delete_request,
@@ -16,9 +14,8 @@ from deltaq.client.requests import (
     overwrite_request,
 )
 from deltaq.client.room import Room
-from deltaq.tasks.errors import InvalidRequest
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.request import EngineName, SchemaMode, check_request_id
+from deltaq.tasks.request import EngineName, SchemaMode
 
 
 class Writes:
@@ -45,21 +42,35 @@ class Writes:
 
         Args:
             table: Name under the lake's root.
-            frame: Rows to add; columns match by name, in any order.
+            frame: Rows to add, of pandas, polars or pyarrow (a reader, too); columns match by
+                name, in any order.
             dedupe_on: Columns that identify a row: one that the table has already is not added.
                 It is a merge that only inserts, and so a null among them matches nothing.
             schema_mode: ``merge``: columns that the table lacks are added to it.
             partition_by: Columns that partition the table when this creates it.
-            request_id: See the class.
-            lane: See the class.
-            engine: See the class.
-            expires: See the class.
-            block: See the class.
-            timeout: See the class.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
-            SchemaMismatch: A column to partition by, or of ``dedupe_on``, is not in the frame.
+            InvalidFrame: The frame has columns or values that no Delta table can hold.
+            SchemaMismatch: A column to partition by, or of ``dedupe_on``, is not in the frame; by the
+                future: the frame does not fit the table.
             DuplicateKeys: By the future: two rows of the frame are the same by ``dedupe_on``.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.append("prices", frame)
+            >>> outcome = future.result(timeout=30)
+            >>> outcome.version, outcome.inserted
+            (1, 2)
         """
         request = append_request(
             dedupe_on=dedupe_on,
@@ -93,19 +104,35 @@ class Writes:
 
         Args:
             table: Name under the lake's root; the table is created if need be.
-            frame: The new rows. With ``where`` each of them must satisfy it.
+            frame: The new rows, of pandas, polars or pyarrow. With ``where`` each of them must
+                satisfy it.
             where: SQL condition on the rows to replace, such as ``"day = '2024-05-31'"``.
             schema_mode: ``merge``: columns that the table lacks are added to it.
             partition_by: Columns that partition the table when this creates it.
-            request_id: See the class.
-            lane: See the class.
-            engine: See the class.
-            expires: See the class.
-            block: See the class.
-            timeout: See the class.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
-            SchemaMismatch: A column to partition by is not in the frame.
+            InvalidFrame: The frame has columns or values that no Delta table can hold.
+            SchemaMismatch: A column to partition by is not in the frame; by the future: the frame does
+                not fit the table.
+            InvalidExpression: By the future: ``where`` is none for this table.
+            ConstraintViolated: By the future: a new row does not satisfy ``where``.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.overwrite("prices", frame.head(1), where="symbol = 'IBM'")
+            >>> outcome = future.result(timeout=30)
+            >>> outcome.inserted, outcome.deleted
+            (1, 1)
         """
         request = overwrite_request(
             where=where,
@@ -142,7 +169,7 @@ class Writes:
 
         Args:
             table: Name under the lake's root; the table is created if need be.
-            frame: At most one row for each combination of keys.
+            frame: Rows of pandas, polars or pyarrow; one at most for each combination of keys.
             keys: Columns that identify a row. A null matches nothing, as in SQL.
             update: Columns to update in matched rows; all by default, ``[]`` for none.
             insert: Insert the rows that match nothing.
@@ -151,16 +178,30 @@ class Writes:
             schema_mode: ``merge``: columns that the table lacks are added to it, and columns
                 that the frame lacks stay as they are in matched rows.
             partition_by: Columns that partition the table when this creates it.
-            request_id: See the class.
-            lane: See the class.
-            engine: See the class.
-            expires: See the class.
-            block: See the class.
-            timeout: See the class.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
-            SchemaMismatch: A key or another named column is not in the frame.
-            DuplicateKeys: By the future: two rows have the same keys.
+            InvalidFrame: The frame has columns or values that no Delta table can hold.
+            SchemaMismatch: A key or another named column is not in the frame; by the future: the frame
+                does not fit the table.
+            DuplicateKeys: By the future: two rows have the same keys; they are named.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> fixes = pd.DataFrame({"symbol": ["IBM", "SAP"], "price": [102.0, 180.5]})
+            >>> future = client.merge("prices", fixes, keys="symbol")
+            >>> outcome = future.result(timeout=30)
+            >>> outcome.updated, outcome.inserted
+            (1, 1)
         """
         request = merge_request(
             keys=keys,
@@ -204,7 +245,8 @@ class Writes:
 
         Args:
             table: Name under the lake's root; the table is created if need be.
-            frame: At most one row for each combination of keys, which are never null.
+            frame: Rows of pandas, polars or pyarrow; one at most for each combination of keys,
+                which are never null.
             keys: Columns that identify what has versions.
             track: Columns whose change makes a new version; all but the keys by default.
             valid_from: Column with the time from which a version holds. If the frame has it,
@@ -213,17 +255,30 @@ class Writes:
             valid_to: Column with the time at which a version ended; null while it is current.
             is_current: Column that tells current versions from others.
             partition_by: Columns that partition the table when this creates it.
-            request_id: See the class.
-            lane: See the class.
-            engine: See the class.
-            expires: See the class.
-            block: See the class.
-            timeout: See the class.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
 
         Raises:
-            SchemaMismatch: A key or a tracked column is not in the frame.
-            DuplicateKeys: By the future: two rows have the same keys.
+            InvalidFrame: The frame has columns or values that no Delta table can hold.
+            SchemaMismatch: A key or a tracked column is not in the frame; by the future: the frame does
+                not fit the table.
+            DuplicateKeys: By the future: two rows have the same keys; they are named.
             ConstraintViolated: By the future: a new version does not begin after the current one.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.merge_scd2("members", frame, keys="symbol")
+            >>> rows = client.read("members", after=future).result(timeout=30)
+            >>> rows.column_names
+            ['symbol', 'price', 'valid_from', 'valid_to', 'is_current']
         """
         request = merge_scd2_request(
             keys=keys,
@@ -258,12 +313,26 @@ class Writes:
         Args:
             table: Name under the lake's root.
             where: SQL condition, such as ``"ts < '2024-01-01'"``; ``"true"`` for all rows.
-            request_id: See the class.
-            lane: See the class.
-            engine: See the class.
-            expires: See the class.
-            block: See the class.
-            timeout: See the class.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
+
+        Raises:
+            InvalidExpression: ``where`` is no text; by the future: it is none for this table.
+            TableNotFound: By the future: there is no such table.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.delete("prices", where="price < 100")
+            >>> future.result(timeout=30).deleted
+            1
         """
         request = delete_request(
             where=where,
@@ -275,30 +344,3 @@ class Writes:
             expires=expires,
         )
         return self._core.order(request, Room(block=block, timeout=timeout))
-
-    def cancel(self, request: Future[Any] | str, *, request_id: str | None = None) -> bool:
-        """Cancel a request if no worker has begun with it.
-
-        What a worker has begun with cannot be stopped: it goes on, and its outcome says what
-        became of it.
-
-        Args:
-            request: The future of the request; or the table of a request of any client, with
-                ``request_id``.
-            request_id: Id of the request on that table.
-
-        Returns:
-            True if it is certain that the request is not and will not be applied; its future,
-            whoever holds it, raises ``RequestCancelled``. False if a worker has begun with it,
-            it is settled otherwise, or the queue does not know it.
-
-        Raises:
-            QueueUnavailable: Redis did not answer; the request goes on.
-        """
-        if isinstance(request, BaseFuture):
-            if request_id is not None:
-                raise InvalidRequest("a future knows its request: leave out request_id")
-            return request.cancel()
-        if request_id is None:
-            raise InvalidRequest("give a future, or a table and request_id")
-        return self._core.cancel(table_name(request), check_request_id(request_id))

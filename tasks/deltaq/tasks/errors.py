@@ -43,6 +43,15 @@ class DeltaqError(Exception):
         request_id: The request it concerns, when there is one.
         table: The table it concerns, when there is one.
         details: Facts for programs (names, numbers); JSON values only.
+
+    Examples:
+        >>> try:
+        ...     rows = client.read("pirces").result(timeout=30)
+        ... except DeltaqError as error:
+        ...     print(error)
+        ...     print(error.code, error.retryable, error.table)
+        there is no table pirces in the lake (did you mean 'prices'?)
+        table_not_found False pirces
     """
 
     code: ClassVar[str] = "error"

@@ -13,7 +13,13 @@ from deltaq.tasks.errors import DeltaqError, ErrorInfo, error_from_info
 
 
 class State(StrEnum):
-    """Where a request stands. Everything but QUEUED is final."""
+    """Where a request stands. Everything but QUEUED is final.
+
+    Examples:
+        >>> future = client.append("prices", frame)
+        >>> future.result(timeout=30).state is State.COMMITTED
+        True
+    """
 
     QUEUED = "queued"
     COMMITTED = "committed"
@@ -45,6 +51,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         value: Answer to a query that needs no table: a bool, a list of names, a dict. Of a vacuum
             with ``dry_run``, the files that it would remove.
         error: Why it failed, when it did.
+
+    Examples:
+        >>> future = client.append("prices", frame)
+        >>> outcome = future.result(timeout=30)
+        >>> outcome.version, outcome.inserted, outcome.engine, outcome.attempt
+        (1, 2, 'native', 1)
     """
 
     request_id: str
@@ -67,7 +79,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
 
     def as_error(self) -> DeltaqError | None:
-        """Return the typed error of a request that failed, None for any other."""
+        """Return the typed error of a request that failed, None for any other.
+
+        Examples:
+            >>> future = client.append("prices", pd.DataFrame({"price": ["cheap"]}))
+            >>> error = future.exception(timeout=30)
+            >>> outcome = client.outcome("prices", future.request_id)
+            >>> type(outcome.as_error()) is type(error)
+            True
+        """
         if self.error is None:
             return None
         return error_from_info(self.error, request_id=self.request_id, table=self.table)

@@ -34,7 +34,13 @@ SchemaMode = Literal["merge"]
 
 
 class Lane(StrEnum):
-    """One of a table's queues; order holds within a lane, never across lanes."""
+    """One of a table's queues; order holds within a lane, never across lanes.
+
+    Examples:
+        >>> future = client.append("prices", frame, lane=Lane.BULK)
+        >>> future.result(timeout=30).version
+        1
+    """
 
     LIVE = "live"
     BULK = "bulk"

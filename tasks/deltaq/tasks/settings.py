@@ -165,9 +165,16 @@ def variable_of(name: str) -> str:
 def load_settings(**arguments: Any) -> Settings:
     """Read the settings; arguments that are None count as not given.
 
+    Args:
+        arguments: Settings that go before the environment and ``deltaq.toml``.
+
     Raises:
         ConfigurationError: A setting is unknown, missing or impossible; it is named, with
             the place where it was set.
+
+    Examples:
+        >>> load_settings(lake="./lake", redis_timeout=2).redis_timeout
+        2.0
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     _refuse_unknown_variables()

@@ -64,6 +64,10 @@ class TableStatus:
         retrying: Set when its requests fail for reasons that may pass.
         settled: Requests that left its lanes since Redis began to count; their rate tells how
             fast it goes on.
+
+    Examples:
+        >>> for table in client.status():
+        ...     print(table.table, table.holder, sum(n.requests for n in table.lanes.values()))
     """
 
     table: str
