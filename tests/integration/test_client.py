@@ -258,6 +258,15 @@ def test_the_same_request_again_is_queued_once_and_shares_its_future(
         assert first.result(timeout=10) == elsewhere.result(timeout=10)
 
 
+def test_a_request_says_who_submitted_it_first(settings: Settings, player: Player) -> None:
+    with Client(settings, user="ann@web1") as ann, Client(settings, user="bob") as bob:
+        ann.append(TABLE, ROWS, request_id="order-1")
+        bob.append(TABLE, ROWS, request_id="order-1")  # no conflict
+        bob.delete(TABLE, where="true")
+
+        assert [r.submitted_by for r in player.waiting(TABLE)] == ["ann@web1", "bob"]
+
+
 def test_the_same_request_after_its_commit_gets_the_first_outcome(
     client: Client, player: Player, settings: Settings
 ) -> None:

@@ -143,6 +143,8 @@ def test_history_has_a_row_for_each_version(manager: DeltaLakeManager, table: st
 
     assert list(history["version"]) == [2, 1, 0]
     assert {"version", "timestamp", "operation", "userName", "operationParameters"} <= set(history)
+    assert len(set(history["user"])) == 1  # who runs this
+    assert "@" in history["user"][0]
 
 
 def test_a_deleted_table_is_gone_and_may_be_made_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -163,3 +164,14 @@ def test_both_engines_tell_the_history_in_the_same_columns(twins: Twins) -> None
         assert native[column] == spark[column]
     assert (native["engine"].to_pylist(), spark["engine"].to_pylist()) == (["native"], ["spark"])
     assert len(native["request_ids"][0].as_py()) == len(spark["request_ids"][0].as_py()) == 1
+
+
+def test_both_engines_tell_who_submitted_what_is_in_a_commit(
+    tmp_path: Path, warm_spark: WarmSpark
+) -> None:
+    users = ["ann@web1", "bob", None, "ann@web1"]
+    twins = Twins(tmp_path, warm_spark)
+    twins.both(lambda t: t.apply(*(t.stage(Append, ONE, submitted_by=user) for user in users)))
+
+    for table in (twins.native, twins.spark):
+        assert table.engine.history("prices", 5)["user"].to_pylist() == ["ann@web1, bob"]

@@ -22,6 +22,7 @@ from deltaq.client.results import take_rows
 from deltaq.client.room import Room
 from deltaq.client.spool import Spool
 from deltaq.client.staging import Staged, stage
+from deltaq.client.users import user_of
 from deltaq.client.wire import Turn, Wire
 from deltaq.tasks.calls import Submitted, unapplied
 from deltaq.tasks.errors import (
@@ -62,6 +63,7 @@ class AsyncCore:
         self.staging = StagingArea(settings.staging_root)
         #: Reads the rows that answer a query.
         self.take_rows = partial(take_rows, self.staging, kept=settings.read_ttl)
+        self._user = user_of(settings)
         self._make_wire = wire
         self.start()
 
@@ -165,11 +167,11 @@ class AsyncCore:
         rows = to_rows(frame)
         check_columns(draft, rows.schema.names)
         self._require_room()
-        return stage(self.staging, draft, rows)
+        return stage(self.staging, draft, rows, user=self._user)
 
     def _stage(self, draft: Request) -> Staged:
         self._require_room()
-        return stage(self.staging, draft, None)
+        return stage(self.staging, draft, None, user=self._user)
 
     def _require_room(self) -> None:
         self.staging.require_room(self.settings.staging_min_free_bytes)

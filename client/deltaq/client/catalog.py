@@ -31,7 +31,8 @@ class Catalog:
         """Read the newest commits of a table, newest first.
 
         The columns are those of Delta's DESCRIBE HISTORY, and ``rows`` (added, changed or
-        removed, where the log tells), ``engine`` and ``request_ids``.
+        removed, where the log tells), ``engine``, ``request_ids`` and ``user``: who submitted
+        them, as setting ``user`` of their clients says, or account and machine.
 
         Args:
             table: Name under the lake's root.

@@ -141,15 +141,15 @@ def history(
 ) -> None:
     """List the newest commits of a table, newest first.
 
-    On a terminal: rows added (+), updated (~) and deleted (-), and the id of the request, or how
-    many there were. Else as CSV, with all that Delta tells.
+    On a terminal: rows added (+), updated (~) and deleted (-), who submitted them, and the id of the
+    request, or how many there were. Else as CSV, with all that Delta tells.
 
     Example: deltaq history prices --limit 5
     """
     with Client(lake=lake, redis_url=redis_url) as client:
         rows: pa.Table = client.history(table, limit, timeout=timeout)
     if sys.stdout.isatty() and not as_json:
-        show_table(COLUMNS, shown_commits(rows), [True, False, False, True, False])
+        show_table(COLUMNS, shown_commits(rows), [True, False, False, True, False, False])
     else:
         write_rows(rows, Format.JSONL if as_json else Format.CSV, sys.stdout.buffer)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-COLUMNS = ["version", "time (UTC)", "operation", "rows", "requests"]
+COLUMNS = ["version", "time (UTC)", "operation", "rows", "user", "requests"]
 
 #: Counts by the names that the engines have for them, in lower case without underscores.
 _COUNTS = {
@@ -28,6 +28,7 @@ def shown_commits(history: pa.Table) -> Iterator[list[str]]:
             f"{time:%Y-%m-%d %H:%M:%S}" if time else "",
             str(note.get("operation") or commit.get("operation") or ""),
             _changes(_parsed(commit.get("operationMetrics")), commit.get("operation") or ""),
+            commit.get("user") or "",
             _named(_requests(note)),
         ]
 

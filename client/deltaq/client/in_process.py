@@ -13,6 +13,7 @@ from deltaq.client.drafts import check_columns
 from deltaq.client.frames import Frame, to_rows
 from deltaq.client.results import rows_in
 from deltaq.client.staging import Staged, stage
+from deltaq.client.users import user_of
 from deltaq.tasks.errors import ConfigurationError, StagedDataMissing
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Read
@@ -58,6 +59,7 @@ class InProcess:
 
     def __init__(self, settings: Settings) -> None:
         self.client_id = uuid.uuid4().hex
+        self._user = user_of(settings)
         self._staging = StagingArea(settings.staging_root)
         self._min_free_bytes = settings.staging_min_free_bytes
         self._applier = _load_applier(settings)
@@ -67,11 +69,11 @@ class InProcess:
         rows = to_rows(frame)
         check_columns(draft, rows.schema.names)
         self._staging.require_room(self._min_free_bytes)
-        return self._apply(stage(self._staging, draft, rows), again=again)
+        return self._apply(stage(self._staging, draft, rows, user=self._user), again=again)
 
     def order(self, draft: Request) -> Outcome:
         """Apply a request without rows."""
-        return self._apply(stage(self._staging, draft, None), again=False)
+        return self._apply(stage(self._staging, draft, None, user=self._user), again=False)
 
     def read(self, query: Read) -> pa.Table:
         """Read rows of a table."""

@@ -46,13 +46,16 @@ class Staged:
     created: bool
 
 
-def stage(area: StagingArea, draft: Request, rows: Rows | None) -> Staged:
+def stage(
+    area: StagingArea, draft: Request, rows: Rows | None, *, user: str | None = None
+) -> Staged:
     """Write the staged file of a request.
 
     Args:
         area: Where to.
         draft: The request without what only the rows tell: digest, size, row count, shape.
         rows: The rows it brings; None if it brings none by nature: its file has no columns.
+        user: Who submits it.
 
     Raises:
         InvalidFrame: A value cannot be held by a Delta table; nothing was left behind.
@@ -63,13 +66,13 @@ def stage(area: StagingArea, draft: Request, rows: Rows | None) -> Staged:
     request = draft
     try:
         with area.create(path) as file:
-            request = _write(file, draft, rows)
+            request = _write(file, draft, rows, user)
     except FileExistsError:
         return _staged_before(area, request)
     return Staged(request=request, created=True)
 
 
-def _write(file: BinaryIO, draft: Request, rows: Rows | None) -> Request:
+def _write(file: BinaryIO, draft: Request, rows: Rows | None, user: str | None) -> Request:
     schema = rows.schema if rows else pa.schema([])
     sink = _DigestingSink(file)
     sink.digest.update(_identity(draft, schema))
@@ -84,7 +87,7 @@ def _write(file: BinaryIO, draft: Request, rows: Rows | None) -> Request:
         stream.flush()
         # All but the footer is written: the request in it cannot tell its own size.
         request = msgspec.structs.replace(
-            draft, digest=sink.digest.hexdigest(), size_bytes=sink.size
+            draft, digest=sink.digest.hexdigest(), size_bytes=sink.size, submitted_by=user
         )
         if isinstance(request, FrameRequest):
             shape = _shape(tuple(schema.names))
@@ -123,6 +126,7 @@ def _identity(draft: Request, schema: pa.Schema) -> bytes:
         client_id="",
         submitted_at_ms=0,
         expires_ms=None,  # a moment is another number of milliseconds at each call
+        submitted_by=None,
     )
     columns = [f"{f.name}: {f.type}" for f in schema]
     return encode_request(options) + msgspec.json.encode(columns)

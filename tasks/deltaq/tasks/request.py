@@ -76,6 +76,8 @@ class _Request(
     #: Not to be applied if no worker has begun with it this long after it was submitted. On
     #: the wire only when set: a worker that does not know the field refuses the request.
     expires_ms: int | None = None
+    #: Who submitted it, for the history; no part of what makes it the same request.
+    submitted_by: str | None = None
 
 
 class _FrameRequest(_Request, frozen=True, kw_only=True):

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     spool_max_requests: int = Field(
         100_000, gt=0, description="Requests that one client holds while Redis is down."
     )
+    user: str | None = Field(
+        None,
+        pattern=r"^[^\x00-\x1f\x7f]{1,100}$",
+        description="Who submits, as history tells. Default: account and machine, as 'ann@web1'.",
+    )
     lease_ttl: float = Field(5.0, ge=0.5, description="A silent committer is replaced after this.")
     time_slice: float = Field(5.0, gt=0, description="A table is handed back after this.")
     sweep_interval: float = Field(1.0, gt=0, description="How often forgotten tables are rung.")

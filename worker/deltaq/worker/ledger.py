@@ -20,6 +20,8 @@ from deltaq.tasks.errors import CommitConflict, StorageUnavailable
 from deltaq.tasks.request import Lane, operation_of
 from deltaq.worker.groups import CommitGroup
 
+#: Users that the note of one commit names.
+_MOST_USERS = 20
 #: Newest commits among which one of ours is looked for.
 _LOOKED_THROUGH = 1000
 #: appId of a ledger, as :func:`app_id` writes it.
@@ -40,7 +42,7 @@ def lane_of(ledger: str) -> Lane:
     return Lane(ledger.rpartition("/")[2])
 
 
-class Note(msgspec.Struct, frozen=True, kw_only=True):
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a commit says of the requests in it, as JSON in Delta's ``userMetadata``."""
 
     #: The ledger it moves.
@@ -49,6 +51,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     requests: list[tuple[int, str]]
     #: What all of them are: append, merge ...
     operation: str = ""
+    #: Who submitted them, each once; not more than there is room for.
+    users: list[str] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,13 @@ _action_decoder = msgspec.json.Decoder(_Action)
 def note(group: CommitGroup) -> str:
     """Write the note of a group's commit."""
     requests = [(m.sequence, m.request.request_id) for m in group.members]
-    written = Note(deltaq=group.app_id, operation=operation_of(group.first), requests=requests)
+    users = dict.fromkeys(m.request.submitted_by for m in group.members if m.request.submitted_by)
+    written = Note(
+        deltaq=group.app_id,
+        operation=operation_of(group.first),
+        requests=requests,
+        users=list(islice(users, _MOST_USERS)),
+    )
     return _note_encoder.encode(written).decode()
 
 

@@ -32,6 +32,8 @@ _HISTORY = pa.schema(
         ("rows", pa.int64()),
         ("engine", pa.string()),
         ("request_ids", pa.list_(pa.string())),
+        # Who submitted them.
+        ("user", pa.string()),
         ("operationParameters", pa.string()),
         ("userMetadata", pa.string()),
         ("engineInfo", pa.string()),
@@ -160,6 +162,7 @@ def history_table(commits: Iterable[dict[str, Any]]) -> pa.Table:
         row["engine"] = engine_of(row.get("engineInfo"))
         note = parse_note(row.get("userMetadata") or "")
         row["request_ids"] = [request_id for _, request_id in note.requests] if note else []
+        row["user"] = ", ".join(note.users) if note and note.users else row.get("userName")
         for name in ("operationParameters", "operationMetrics"):
             if row.get(name) is not None:
                 row[name] = json.dumps(dict(row[name]))
