@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from deltaq.client import Client
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.warm import WarmSpark
+from tests.support.player import Player
+from tests.support.reading import ReadingWorker
+from tests.support.shell import Shell
+from tests.support.twins import Twins
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,37 @@ def warm_spark(spark_settings: Settings) -> Iterator[WarmSpark]:
         yield warm
     finally:
         warm.stop()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    """A client of the run's server."""
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def player(settings: Settings) -> Iterator[Player]:
+    """A worker as far as Redis sees one."""
+    player = Player(settings)
+    yield player
+    player.close()
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[ReadingWorker]:
+    """A worker that only answers queries."""
+    with ReadingWorker(settings) as worker:
+        yield worker
+
+
+@pytest.fixture
+def shell(settings: Settings, tmp_path: Path) -> Shell:
+    """A terminal in an empty folder."""
+    return Shell(settings, tmp_path)
+
+
+@pytest.fixture
+def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
+    """Two tables, one for each engine."""
+    return Twins(tmp_path, warm_spark)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from deltaq.tasks.errors import SchemaMismatch
 from deltaq.tasks.query import Sql
@@ -21,62 +14,10 @@ from deltaq.tasks.request import operation_of
 from deltaq.tasks.settings import Settings
 from tests.integration.test_client import next_query
 from tests.support.player import Player
+from tests.support.shell import Shell
 from tests.support.waiting import wait_until
 
 ROWS = pa.table({"symbol": ["A", "B"], "price": [1.5, None]})
-
-
-class Shell:
-    """Runs ``deltaq`` with the settings of a test, and meanwhile what a worker would do."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.folder = folder
-        self.env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("DELTAQ_")},
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-            "DELTAQ_LAKE": str(settings.lake),
-            "DELTAQ_REDIS_URL": settings.redis_url.get_secret_value(),
-            "DELTAQ_REDIS_TIMEOUT": "1",
-            "COLUMNS": "200",
-        }
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start ``deltaq`` with pipes."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "deltaq.client.cli", *arguments],
-            cwd=self.folder,
-            env=self.env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(
-        self, *arguments: str, worker: Callable[[], object] | None = None, stdin: bytes = b""
-    ) -> tuple[int, bytes, str]:
-        """Return exit code, stdout and stderr."""
-        with self.start(*arguments) as process:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(stdin)
-                process.stdin.close()
-            process.stdin = None
-            if worker is not None:
-                worker()
-            out, err = process.communicate(timeout=30)
-            return process.returncode, out, err.decode()
-
-
-@pytest.fixture
-def shell(settings: Settings, tmp_path: Path) -> Shell:
-    return Shell(settings, tmp_path)
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
 
 
 def commit(player: Player, error: SchemaMismatch | None = None) -> None:

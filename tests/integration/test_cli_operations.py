@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,27 +12,9 @@ from deltaq.client import Client, SchemaMismatch
 from deltaq.client.look import Watcher
 from deltaq.tasks.settings import Settings
 from deltaq.worker.outcomes import bury
-from tests.integration.test_cli import Shell
 from tests.support.player import Player
+from tests.support.shell import Shell
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def shell(settings: Settings, tmp_path: Path) -> Shell:
-    return Shell(settings, tmp_path)
 
 
 @pytest.fixture

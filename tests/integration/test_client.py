@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +53,6 @@ from tests.support.waiting import wait_until
 
 TABLE = "prices"
 ROWS = pa.table({"symbol": ["A", "B"], "price": [1.0, 2.0]})
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
 
 
 def staged_files(settings: Settings) -> list[Path]:

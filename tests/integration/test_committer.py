@@ -103,12 +103,6 @@ def bench(settings: Settings) -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
 def test_what_waits_is_committed_in_one_group_and_nothing_is_left(
     bench: Bench, client: Client
 ) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,19 +35,6 @@ from tests.support.redrive_program import STEPS
 from tests.support.sweeping import make_recovery, make_sweeper
 
 ERROR = SchemaMismatch("no such column", details={"column": "n"})
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from deltaq.worker.doctor import service as service_checks
 from deltaq.worker.doctor.machine import check_machine
 from deltaq.worker.doctor.service import check_service
 from deltaq.worker.doctor.storage import check_storage
-from tests.integration.test_cli import Shell
 from tests.support.player import Player
 from tests.support.redis import RedisServer
+from tests.support.shell import Shell
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ def bench(settings: Settings) -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
 def rows(*keys: int) -> pa.Table:
     return pa.table({"k": list(keys)})
 

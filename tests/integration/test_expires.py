@@ -33,12 +33,6 @@ def bench(settings: Settings) -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
 def let_an_hour_pass(bench: Bench) -> None:
     """Have the committer read the clock of Redis as if it were an hour later."""
     clock = bench.inbox.clock

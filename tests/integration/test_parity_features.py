@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -19,11 +18,6 @@ from tests.support.applying import Applier
 from tests.support.twins import Act, Twins, canonical
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
-    return Twins(tmp_path, warm_spark)
 
 
 def rows(*rows: tuple[int | None, str | None, int | None]) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,16 +19,10 @@ from deltaq.tasks.request import Append, Optimize, Request, Vacuum
 from deltaq.worker.engines import NotNative, native_maintenance
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.transaction import Transactions
-from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
 from tests.support.twins import Act, Twins, canonical
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
-    return Twins(tmp_path, warm_spark)
 
 
 def does(kind: type[Request], **fields: Any) -> Act:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,16 +11,10 @@ import pytest
 
 from deltaq.tasks.request import Merge
 from deltaq.worker.engines import NotNative, RowCounts
-from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
 from tests.support.twins import Twins
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
-    return Twins(tmp_path, warm_spark)
 
 
 def rows(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +12,6 @@ import pytest
 from deltaq.tasks.errors import SchemaMismatch
 from deltaq.tasks.request import Append
 from deltaq.worker.engines import NotNative
-from deltaq.worker.warm import WarmSpark
 from tests.support.twins import Twins
 
 pytestmark = pytest.mark.timeout(300)
@@ -69,11 +67,6 @@ EDGES = pa.table(
         ),
     }
 )
-
-
-@pytest.fixture
-def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
-    return Twins(tmp_path, warm_spark)
 
 
 def test_every_value_survives_every_operation(twins: Twins) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -35,11 +34,6 @@ from deltaq.worker.warm import WarmSpark
 from tests.support.twins import Act, Twins, refusal
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
-    return Twins(tmp_path, warm_spark)
 
 
 def does(kind: type[Request], **fields: Any) -> Act:

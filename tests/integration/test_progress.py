@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -31,19 +30,6 @@ from tests.support.player import Player
 from tests.support.waiting import wait_until
 
 ROWS = pa.table({"n": [1, 2]})
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
 
 
 def counts(**fields: Any) -> Counts:

@@ -53,12 +53,6 @@ field = pc.field
 
 
 @pytest.fixture
-def worker(settings: Settings) -> Iterator[ReadingWorker]:
-    with ReadingWorker(settings) as worker:
-        yield worker
-
-
-@pytest.fixture
 def client(settings: Settings, worker: ReadingWorker) -> Iterator[Client]:
     with Client(settings) as client:
         yield client

@@ -114,12 +114,6 @@ def bench(settings: Settings) -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
 def append(client: Client, count: int, table: str = "t", **options: Any) -> list[Future[Outcome]]:
     return [client.append(table, ROWS, **options) for _ in range(count)]
 

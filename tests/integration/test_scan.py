@@ -42,12 +42,6 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def worker(settings: Settings) -> Iterator[ReadingWorker]:
-    with ReadingWorker(settings) as worker:
-        yield worker
-
-
-@pytest.fixture
 def client(settings: Settings, worker: ReadingWorker) -> Iterator[Client]:
     with Client(settings) as client:
         yield client

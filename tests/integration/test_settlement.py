@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pyarrow as pa
 import pytest
 
@@ -20,19 +18,6 @@ from tests.support.player import Player
 from tests.support.sweeping import make_sweeper
 
 ERROR = SchemaMismatch("no such column")
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
 
 
 def test_a_late_worker_does_not_bury_what_another_may_have_committed(

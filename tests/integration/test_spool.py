@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,19 +36,6 @@ ROWS = pa.table({"n": [1]})
 @pytest.fixture
 def settings(own_redis: RedisServer, tmp_path: Path) -> Settings:
     return load_settings(lake=tmp_path, redis_url=own_redis.url, redis_timeout=1.0, spool=True)
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
 
 
 def staged_files(settings: Settings) -> list[Path]:

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pyarrow as pa
-import pytest
 
 from deltaq.client import Client, Lane
 from deltaq.tasks import keys
-from deltaq.tasks.settings import Settings
 from tests.support.player import Player
 from tests.support.requests import make_append
 
 ROWS = pa.table({"n": [1]})
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
 
 
 def test_a_table_is_listed_with_what_waits_in_each_lane(client: Client, player: Player) -> None:

@@ -23,13 +23,6 @@ QUEUE = keys.lane_queue(Lane.LIVE)
 
 
 @pytest.fixture
-def player(settings: Settings) -> Iterator[Player]:
-    player = Player(settings)
-    yield player
-    player.close()
-
-
-@pytest.fixture
 def sweeper(settings: Settings, player: Player) -> Iterator[Sweeper]:
     with make_celery(settings) as app:
         yield make_sweeper(

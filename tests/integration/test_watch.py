@@ -38,12 +38,6 @@ NEVER = 1000.0
 
 
 @pytest.fixture
-def worker(settings: Settings) -> Iterator[ReadingWorker]:
-    with ReadingWorker(settings) as worker:
-        yield worker
-
-
-@pytest.fixture
 def client(settings: Settings, worker: ReadingWorker) -> Iterator[Client]:
     with Client(settings) as client:
         yield client
