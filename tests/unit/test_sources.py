@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from deltaq.tasks.masking import masked_url
 from deltaq.tasks.settings import Settings
-from deltaq.tasks.sources import Sourced, explain_settings, masked_url
+from deltaq.tasks.sources import Sourced, explain_settings
 
 
 @pytest.fixture

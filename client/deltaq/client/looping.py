@@ -254,7 +254,7 @@ class Looping:
 
 def _connect(settings: Settings, connections: int) -> redis.asyncio.Redis:
     pool = redis.asyncio.BlockingConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
+        settings.queue_url,
         max_connections=connections,
         # Without retries, which would each take redis_timeout; the core tries again in time.
         retry=Retry(NoBackoff(), 0),

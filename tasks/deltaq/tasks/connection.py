@@ -29,7 +29,7 @@ def connect(settings: Settings, *, retries: int = _RETRIES) -> redis.Redis:
     Each of the ``retries`` of a command may take ``Settings.redis_timeout`` again.
     """
     pool = redis.BlockingConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
+        settings.queue_url,
         max_connections=_MAX_CONNECTIONS,
         retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), retries),
         **connection_options(settings),

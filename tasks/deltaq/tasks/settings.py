@@ -1,6 +1,7 @@
 """The settings of deltaq and the one place that reads them.
 
-Rising priority: defaults, ``deltaq.toml``, ``DELTAQ_*`` in the environment, arguments.
+Rising priority: defaults, ``deltaq.toml``, ``DELTAQ_*`` in the environment (of secrets also
+``DELTAQ_*_FILE``), arguments.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import Field, SecretStr
@@ -21,7 +22,10 @@ from pydantic_settings import (
 )
 
 from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.masking import masked_values
+from deltaq.tasks.redis_url import SCHEMES, for_celery, with_certificates, with_password
 from deltaq.tasks.suggest import did_you_mean
+from deltaq.tasks.variable_files import VariableFiles, file_variable, variable_value
 
 #: In the working directory; another file is named by DELTAQ_CONFIG.
 CONFIG_FILE = "deltaq.toml"
@@ -32,6 +36,9 @@ MiB = 1 << 20
 
 QueueName = Literal["commits", "bulk", "reads", "maintenance"]
 
+#: May be given as files, too; spark_conf holds the keys of storage.
+SECRETS = ("redis_url", "redis_password", "broker_url", "spark_conf")
+
 
 class Settings(BaseSettings):
     """Everything that can be set. Durations are seconds, sizes bytes, unless a name says so.
@@ -40,7 +47,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix=_PREFIX,
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # there may be a password in it
     )
 
     lake: Path = Field(description="Folder of the tables; a table is a folder below it.")
@@ -50,9 +61,21 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"), description="Redis that holds the queue."
     )
+    redis_password: SecretStr | None = Field(
+        None, description="Its password, when redis_url has none."
+    )
     broker_url: SecretStr | None = Field(
         None, description="Celery's broker, when it is not the queue's Redis."
     )
+    redis_ca_file: Path | None = Field(
+        None,
+        description="Certificates of those who sign that of a rediss:// server. Default: "
+        "the system's.",
+    )
+    redis_cert_file: Path | None = Field(
+        None, description="Certificate to show to a rediss:// server that asks for one."
+    )
+    redis_key_file: Path | None = Field(None, description="Private key of redis_cert_file.")
     redis_timeout: float = Field(5.0, gt=0, description="How long Redis may take to answer.")
     outcome_ttl: int = Field(7 * 86400, gt=0, description="How long outcomes are kept.")
     inbox_max_requests: int = Field(
@@ -114,7 +137,15 @@ class Settings(BaseSettings):
         None, description="Ivy settings for a Maven repository other than Maven Central."
     )
 
-    @pydantic.field_validator("lake", "staging", "jars", "ivy_settings")
+    @pydantic.field_validator(
+        "lake",
+        "staging",
+        "jars",
+        "ivy_settings",
+        "redis_ca_file",
+        "redis_cert_file",
+        "redis_key_file",
+    )
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         if path is None:
@@ -128,21 +159,50 @@ class Settings(BaseSettings):
     def _names(cls, queues: object) -> object:
         return [q.strip() for q in queues.split(",")] if isinstance(queues, str) else queues
 
+    @pydantic.field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: SecretStr) -> SecretStr:
+        if urlsplit(url.get_secret_value()).scheme not in SCHEMES:
+            raise ValueError(f"it must begin with one of {'://, '.join(SCHEMES)}://")
+        return url
+
+    @pydantic.field_validator("redis_ca_file", "redis_cert_file", "redis_key_file")
+    @classmethod
+    def _of_tls(cls, path: Path | None, info: pydantic.ValidationInfo) -> Path | None:
+        if path is None:
+            return None
+        urls = [info.data.get("redis_url"), info.data.get("broker_url")]
+        if not any(url and url.get_secret_value().startswith("rediss:") for url in urls):
+            raise ValueError("it is for an encrypted connection: redis_url begins with rediss://")
+        path.open().close()  # the errors of ssl do not name the file
+        return path
+
+    def __repr_args__(self) -> Any:
+        shown = dict(super().__repr_args__())
+        return {**shown, "spark_conf": masked_values(self.spark_conf)}.items()
+
     @property
     def staging_root(self) -> Path:
         """Where staged files are. '.deltaq' can not be the name of a table."""
         return self.staging or self.lake / ".deltaq"
 
     @property
+    def queue_url(self) -> str:
+        """The URL of the queue's Redis, with its password and its certificates: never log it."""
+        password = self.redis_password.get_secret_value() if self.redis_password else None
+        return self._certified(with_password(self.redis_url.get_secret_value(), password))
+
+    @property
     def celery_broker_url(self) -> str:
         """The broker's URL, password included: never log it."""
-        url = (self.broker_url or self.redis_url).get_secret_value()
-        if not url.startswith("unix://"):
-            return url
-        # Celery has names of its own for a Unix socket and for the database behind it.
-        path, _, query = url.removeprefix("unix://").partition("?")
-        database = parse_qs(query).get("db", ["0"])[0]
-        return f"redis+socket://{path}?virtual_host={database}"
+        if self.broker_url is None:
+            return for_celery(self.queue_url)
+        return for_celery(self._certified(self.broker_url.get_secret_value()))
+
+    def _certified(self, url: str) -> str:
+        return with_certificates(
+            url, ca=self.redis_ca_file, cert=self.redis_cert_file, key=self.redis_key_file
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -154,7 +214,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources, highest priority first."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+        files = VariableFiles(settings_cls, SECRETS)
+        return (
+            init_settings,
+            env_settings,
+            files,
+            TomlConfigSettingsSource(settings_cls, config_file()),
+        )
 
 
 def config_file() -> Path:
@@ -192,12 +258,14 @@ def load_settings(**arguments: Any) -> Settings:
         ) from exc
     except OSError as exc:
         raise ConfigurationError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
-    except ValueError as exc:  # TOML that does not parse, JSON in a variable that does not
-        raise ConfigurationError(f"settings cannot be read: {exc}") from exc
+    except ValueError as exc:  # TOML that does not parse, JSON in a variable, a secret's file
+        cause = f": {exc.__cause__}" if exc.__cause__ else ""
+        raise ConfigurationError(f"settings cannot be read: {exc}{cause}") from exc
 
 
 def _refuse_unknown_variables() -> None:
     known = {variable_of(name) for name in Settings.model_fields} | {_CONFIG_VARIABLE}
+    known |= {file_variable(variable_of(name)) for name in SECRETS}
     unknown = sorted(v for v in os.environ if v.startswith(_PREFIX) and v.upper() not in known)
     if unknown:
         told = ", ".join(f"{v}{did_you_mean(v, known)}" for v in unknown)
@@ -214,8 +282,10 @@ def _problem(error: Any, arguments: dict[str, Any]) -> str:
         return f"{name} is not set: give it as an argument, as {variable} or in {CONFIG_FILE}"
     if name in arguments:
         place = "argument"
-    elif variable in {v.upper() for v in os.environ}:
+    elif variable_value(variable) is not None:
         place = variable
+    elif name in SECRETS and variable_value(file_variable(variable)) is not None:
+        place = file_variable(variable)
     else:
         place = str(config_file())
     if error["type"] == "extra_forbidden":

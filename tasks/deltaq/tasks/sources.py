@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from pydantic import SecretStr
 
-from deltaq.tasks.settings import Settings, config_file, load_settings, variable_of
-
-#: Spark settings whose values are secrets; as spark.redaction.regex, with keys of storage.
-_SECRET = re.compile(r"secret|password|token|credential|access[._-]?key|account[._-]?key", re.I)
-_MASK = "***"
+from deltaq.tasks.masking import MASK, masked_url, masked_values
+from deltaq.tasks.settings import SECRETS, Settings, config_file, load_settings, variable_of
+from deltaq.tasks.variable_files import file_variable, variable_value
 
 
 class Sourced(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +54,7 @@ def explain_settings(**arguments: Any) -> list[Sourced]:
     return [
         Sourced(
             name=name,
-            value=_shown(getattr(settings, name)),
+            value=_shown(name, getattr(settings, name)),
             source=_source(name, settings, given, lines),
         )
         for name in Settings.model_fields
@@ -71,9 +67,10 @@ def _source(name: str, settings: Settings, given: set[str], lines: dict[str, int
     if name in given:
         return "argument"
     places = []
-    variable = variable_of(name)
-    if any(v.upper() == variable and text for v, text in os.environ.items()):
-        places.append(variable)
+    variables = [variable_of(name)]
+    if name in SECRETS:
+        variables.append(file_variable(variables[0]))
+    places += [variable for variable in variables if variable_value(variable) is not None]
     # A table of settings, such as spark_conf, is put together from both.
     if name in lines and (not places or isinstance(getattr(settings, name), dict)):
         places.append(f"{config_file()}:{lines[name]}")
@@ -95,25 +92,14 @@ def _lines(file: Path) -> dict[str, int]:
     return found
 
 
-def _shown(value: object) -> Any:
+def _shown(name: str, value: object) -> Any:
     match value:
         case SecretStr():
-            return masked_url(value.get_secret_value())
+            return masked_url(value.get_secret_value()) if name.endswith("_url") else MASK
         case Path():
             return str(value)
         case tuple():
             return list(value)
         case dict():
-            return {name: _MASK if _SECRET.search(name) else v for name, v in value.items()}
+            return masked_values(value)
     return value
-
-
-def masked_url(url: str) -> str:
-    """Write a URL without its passwords, wherever they stand."""
-    parts = urlsplit(url)
-    login, at, host = parts.netloc.rpartition("@")
-    user, colon, _ = login.partition(":")
-    netloc = f"{user}{colon}{_MASK if colon else ''}{at}{host}"
-    query = re.sub(r"(?i)((?:^|&)[^=&]*password=)[^&]*", rf"\g<1>{_MASK}", parts.query)
-    start = f"{parts.scheme}://{netloc}{parts.path}"
-    return f"{start}?{query}" if query else start
