@@ -7,13 +7,19 @@ import signal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from deltaq.tasks.errors import SchemaMismatch
 from deltaq.tasks.query import Sql
-from deltaq.tasks.request import operation_of
+from deltaq.tasks.request import Column, Create, Lane, operation_of
 from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.lake import Lake
 from tests.integration.test_client import next_query
+from tests.support.applying import Applier
 from tests.support.player import Player
+from tests.support.reading import ReadingWorker
 from tests.support.shell import Shell
 from tests.support.waiting import wait_until
 
@@ -121,6 +127,90 @@ def test_each_way_to_write_asks_for_what_its_options_say(shell: Shell, player: P
         assert operation_of(request) == verb
         assert {name: getattr(request, name) for name in wanted} == wanted
         player.commit_all("prices")
+
+
+def test_each_verb_of_tables_asks_for_what_its_options_say(shell: Shell, player: Player) -> None:
+    columns = ["-c", "symbol string not null", "-c", "price  decimal(10, 2)"]
+    described = [*columns, "--partition-by", "symbol", "--property", "a=b=c", "--comment", "shown"]
+    cases: list[tuple[str, list[str], Lane, dict[str, object]]] = [
+        ("create", described, Lane.LIVE, {"partition_by": ("symbol",), "comment": "shown"}),
+        ("create", described, Lane.LIVE, {"properties": {"a": "b=c"}}),
+        ("restore", ["--version", "3"], Lane.LIVE, {"version": 3, "timestamp": None}),
+        (
+            *("restore", ["--timestamp", "2024-05-31"], Lane.LIVE),
+            {"timestamp": "2024-05-31T00:00:00+00:00"},
+        ),
+        ("optimize", ["--zorder", "symbol"], Lane.MAINTENANCE, {"zorder": ("symbol",)}),
+        (
+            *("vacuum", ["--retention-hours", "1", "--force", "--dry-run"], Lane.MAINTENANCE),
+            {"retention_hours": 1, "force": True, "dry_run": True},
+        ),
+        ("drop", ["--confirm", "prices"], Lane.LIVE, {}),
+    ]
+    for verb, arguments, lane, wanted in cases:
+        code, out, err = shell.run(verb, "prices", *arguments, "--no-wait")
+        (request,) = player.waiting("prices", lane)
+        assert (code, out.decode(), err) == (0, f"{request.request_id}\n", "")
+        assert operation_of(request) == verb
+        assert {name: getattr(request, name) for name in wanted} == wanted
+        if isinstance(request, Create):
+            assert request.columns == (
+                Column(name="symbol", type="string", nullable=False),
+                Column(name="price", type="decimal(10, 2)"),
+            )
+        player.commit_all("prices", lane)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["create", "prices", "-c", "symbol"], 2, "'symbol' is no 'NAME TYPE'"),
+        (["create", "prices", "-c", "a int", "-c", "a int"], 2, "two columns have the same name"),
+        (["create", "prices", "-c", "a int", "--property", "x"], 2, "'x' is no NAME=VALUE"),
+        (["restore", "prices"], 2, "either --version or --timestamp"),
+        (["vacuum", "prices", "--retention-hours", "1"], 1, "168"),
+        (["drop", "prices"], 2, "--confirm"),
+        (["drop", "prices", "--confirm", "price"], 1, "confirm='prices'"),
+    ],
+)
+def test_a_verb_of_tables_that_cannot_be_meant_is_refused(
+    shell: Shell, player: Player, arguments: list[str], code: int, said: str
+) -> None:
+    ended, out, err = shell.run(*arguments)
+
+    assert (ended, out) == (code, b"")
+    assert said in err
+    assert not any(player.waiting("prices", lane) for lane in Lane)
+
+
+def test_commits_are_watched_until_so_many_came_or_none_did(
+    shell: Shell, worker: ReadingWorker, settings: Settings
+) -> None:
+    engine = NativeEngine(Lake(settings.lake), StagingArea(settings.staging_root))
+    prices = Applier(engine, settings.lake)
+    prices.append(ROWS)
+    prices.delete("price > 1")
+    begin = ["watch", "prices", "--from-version", "0"]
+
+    code, out, err = shell.run(*begin, "--count", "2", "--json")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [(commit["version"], commit["rows"]) for commit in told] == [(0, 2), (1, 1)]
+
+    lines = shell.run(*begin, "--timeout", "0.3")
+    assert lines[0] == 0
+    assert lines[1].startswith(b"prices: version 0, append, 2 rows, ")
+
+    code, _, err = shell.run(*begin, "--timeout", "0.3", "--count", "3")
+    assert (code, err) == (4, "deltaq: 2 of 3 commits to prices, and then none for 0.3 s\n")
+
+
+def test_who_watches_leaves_with_ctrl_c(shell: Shell, worker: ReadingWorker) -> None:
+    with shell.start("watch", "prices") as watching:
+        # It asks where the table is, and then waits.
+        wait_until(lambda: worker.answered)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 0
 
 
 def test_an_outcome_can_be_asked_for_later(shell: Shell, player: Player) -> None:

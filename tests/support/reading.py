@@ -36,6 +36,8 @@ class ReadingWorker:
             ask=partial(ask, self._celery),
             keep=settings.read_ttl,
         )
+        #: How many queries.
+        self.answered = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -47,6 +49,7 @@ class ReadingWorker:
                 continue
             body = json.loads(base64.b64decode(json.loads(str(raw))["body"]))
             self.reader.answer(body[0][0])
+            self.answered += 1
 
     def __enter__(self) -> ReadingWorker:
         self._thread.start()

@@ -42,9 +42,10 @@ VERBS = dict(verbs())
 
 def test_the_verbs_are_these() -> None:
     assert sorted(VERBS) == [
-        *("append", "cancel", "config", "dead-letters list", "dead-letters show", "delete"),
-        *("demo", "describe", "dev", "doctor", "history", "merge", "outcome", "overwrite"),
-        *("read", "recover", "redrive", "sql", "status", "tables", "worker"),
+        *("append", "cancel", "config", "create", "dead-letters list", "dead-letters show"),
+        *("delete", "demo", "describe", "dev", "doctor", "drop", "history", "merge", "optimize"),
+        *("outcome", "overwrite", "read", "recover", "redrive", "restore", "sql", "status"),
+        *("tables", "vacuum", "watch", "worker"),
     ]
 
 

@@ -14,13 +14,18 @@ from deltaq.client import (
     cli_reads,
     cli_requests,
     cli_status,
+    cli_tables,
+    cli_watch,
     cli_writes,
 )
 from deltaq.tasks.verbs import Verbs
 
 #: Entry points that bring further verbs.
 _GROUP = "deltaq.commands"
-_OWN = (cli_writes, cli_requests, cli_reads, cli_status, cli_dead_letters, cli_config)
+_OWN = (
+    *(cli_writes, cli_requests, cli_reads, cli_watch, cli_tables),
+    *(cli_status, cli_dead_letters, cli_config),
+)
 
 app = typer.Typer(
     cls=Verbs,

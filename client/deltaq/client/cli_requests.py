@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from deltaq.client.cli_writes import describe_outcome
+from deltaq.client.cli_submitting import describe_outcome
 from deltaq.client.client import Client
 from deltaq.client.pending import error_of
 from deltaq.tasks.errors import InvalidRequest, OutcomeExpired

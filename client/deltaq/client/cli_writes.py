@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
+from deltaq.client.cli_submitting import (
+    Engine,
+    Expires,
+    LaneChoice,
+    NoWait,
+    PartitionBy,
+    RequestId,
+    end,
+)
 from deltaq.client.client import Client
-from deltaq.client.future import Future
 from deltaq.client.tabular import Format, open_rows
-from deltaq.tasks.errors import ResultTimeout
-from deltaq.tasks.outcome import Outcome, State
-from deltaq.tasks.request import EngineName, Lane, SchemaMode
+from deltaq.tasks.request import Lane, SchemaMode
 from deltaq.tasks.verbs import WRITE, Json, Lake, RedisUrl, TableName, Timeout
 
 app = typer.Typer()
@@ -27,31 +32,9 @@ FileFormat = Annotated[
     Format | None,
     typer.Option(help="Instead of what the file's ending says.", show_default=False),
 ]
-PartitionBy = Annotated[
-    list[str] | None,
-    typer.Option(metavar="COLUMN", help="Partitions a new table; repeatable.", show_default=False),
-]
-RequestId = Annotated[
-    str | None,
-    typer.Option(metavar="ID", help="Makes it safe to run the command again.", show_default=False),
-]
-LaneChoice = Annotated[Lane, typer.Option(help="Queue of the table.")]
-Engine = Annotated[
-    EngineName | None,
-    typer.Option(help="Insist on one; by default the worker chooses.", show_default=False),
-]
-Expires = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS", help="Drop it if no worker begins in time.", show_default=False
-    ),
-]
 SchemaModeChoice = Annotated[
     SchemaMode | None,
     typer.Option(help="merge: add columns that the table lacks.", show_default=False),
-]
-NoWait = Annotated[
-    bool, typer.Option("--no-wait", help="Print the request's id once it is queued, and end.")
 ]
 
 
@@ -98,7 +81,7 @@ def append(
             block=True,
             timeout=timeout,
         )
-        _end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
+        end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
 
 
 @app.command(rich_help_panel=WRITE)
@@ -140,7 +123,7 @@ def overwrite(
             block=True,
             timeout=timeout,
         )
-        _end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
+        end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
 
 
 @app.command(rich_help_panel=WRITE)
@@ -215,7 +198,7 @@ def merge(
             block=True,
             timeout=timeout,
         )
-        _end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
+        end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
 
 
 @app.command(rich_help_panel=WRITE)
@@ -249,43 +232,4 @@ def delete(
             block=True,
             timeout=timeout,
         )
-        _end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
-
-
-def _end(future: Future[Outcome], *, wait: bool, timeout: float, as_json: bool) -> None:
-    """Wait for the outcome and print it, or print the id."""
-    if not wait:
-        facts = {"request_id": future.request_id, "table": future.table, "state": State.QUEUED}
-        typer.echo(msgspec.json.encode(facts) if as_json else future.request_id)
-        return
-    outcome = _outcome(future, timeout)
-    typer.echo(msgspec.json.encode(outcome) if as_json else describe_outcome(outcome))
-
-
-def _outcome(future: Future[Outcome], timeout: float) -> Outcome:
-    ask = f"deltaq outcome {future.table} {future.request_id}"
-    try:
-        return future.result(timeout)
-    except ResultTimeout as exc:
-        raise ResultTimeout(
-            f"no outcome of the {future.operation} within {timeout:g} s; it goes on, ask with: "
-            f"{ask} --timeout 60",
-            request_id=future.request_id,
-            table=future.table,
-        ) from exc
-    except KeyboardInterrupt:
-        typer.echo(f"deltaq: no longer waiting; the {future.operation} goes on: {ask}", err=True)
-        raise
-
-
-def describe_outcome(outcome: Outcome) -> str:
-    """Say in a line what a request did to its table."""
-    counts: list[tuple[Any, str]] = [
-        (outcome.inserted, "inserted"),
-        (outcome.updated, "updated"),
-        (outcome.deleted, "deleted"),
-    ]
-    told = [f"{number:,} {what}" for number, what in counts if number]
-    if not told and outcome.rows is not None and outcome.inserted is None:
-        told = [f"{outcome.rows:,} rows brought"]
-    return f"{outcome.table}: version {outcome.version}, {', '.join(told) or 'no row changed'}"
+        end(future, wait=not no_wait, timeout=timeout, as_json=as_json)

@@ -21,7 +21,8 @@ from deltaq.tasks.errors import (
 )
 
 #: Headings of the list of verbs.
-WRITE, READ, QUEUE, SYSTEM = "Write", "Read", "See after the queue", "Run the system"
+WRITE, READ, TABLE = "Write", "Read", "See after tables"
+QUEUE, SYSTEM = "See after the queue", "Run the system"
 
 #: Where --json is noted, for the telling of errors.
 _JSON = "deltaq.json"

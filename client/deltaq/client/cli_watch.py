@@ -1,0 +1,83 @@
+"""The verb ``deltaq watch``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from deltaq.client.client import Client
+from deltaq.client.following import Commit
+from deltaq.tasks.errors import ResultTimeout
+from deltaq.tasks.verbs import READ, Json, Lake, RedisUrl, complete_table
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=READ)
+def watch(
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TABLE...",
+            help="Names of tables; they need not exist yet.",
+            show_default=False,
+            autocompletion=complete_table,
+        ),
+    ],
+    from_version: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="VERSION",
+            help="First version to tell of; by default the next commit.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="COMMITS", help="End after so many.", show_default=False),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="End after so long without a commit; with --count that exits with 4.",
+            show_default=False,
+        ),
+    ] = None,
+    lake: Lake = None,
+    redis_url: RedisUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Tell of each commit to tables as it happens, by whomever, until Ctrl-C.
+
+    Example: deltaq watch prices --from-version 0 --count 1 --timeout 60
+    """
+    told = 0
+    with (
+        contextlib.suppress(KeyboardInterrupt),  # how one leaves
+        Client(lake=lake, redis_url=redis_url) as client,
+        client.watch(tables, from_version=from_version, timeout=timeout) as commits,
+    ):
+        for commit in commits:
+            typer.echo(msgspec.json.encode(commit) if as_json else _line(commit))
+            sys.stdout.flush()
+            told += 1
+            if told == count:
+                return
+        if count is not None:
+            raise ResultTimeout(
+                f"{told} of {count} commits to {', '.join(tables)}, and then none for {timeout:g} s"
+            )
+
+
+def _line(commit: Commit) -> str:
+    rows = "" if commit.rows is None else f", {commit.rows:,} rows"
+    ids = commit.request_ids
+    by = ids[0] if len(ids) == 1 else f"{len(ids):,} requests" if ids else commit.engine or "?"
+    return f"{commit.table}: version {commit.version}, {commit.operation}{rows}, {by}"
