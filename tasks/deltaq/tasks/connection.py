@@ -12,7 +12,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from deltaq.tasks.errors import QueueFull, QueueUnavailable
+from deltaq.tasks.errors import ConfigurationError, QueueFull, QueueUnavailable
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
     from deltaq.tasks.settings import Settings
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settin
 _RETRIES = 3
 #: Connections of one process; a thread that finds none free waits for one.
 _MAX_CONNECTIONS = 64
+#: How Redis words what an account may not do when a script does it.
+_BY_SCRIPT = "user executing the script can't"
 
 
 def connect(settings: Settings, *, retries: int = _RETRIES) -> redis.Redis:
@@ -61,6 +63,7 @@ def queue_errors() -> Iterator[None]:
     Raises:
         QueueUnavailable: It cannot be reached, does not answer or cannot write.
         QueueFull: It is at its memory limit.
+        ConfigurationError: The account may not do this.
     """
     try:
         yield
@@ -70,6 +73,11 @@ def queue_errors() -> Iterator[None]:
             "have caught up, or raise maxmemory"
         ) from exc
     except redis.exceptions.ResponseError as exc:
+        if isinstance(exc, redis.exceptions.NoPermissionError) or _BY_SCRIPT in str(exc):
+            raise ConfigurationError(
+                f"the account of redis_url may not do this: {exc}; deploy/redis/users.acl says "
+                "what clients and workers need"
+            ) from exc
         if not str(exc).startswith(("LOADING", "MISCONF", "READONLY", "MASTERDOWN", "BUSY")):
             raise
         raise QueueUnavailable(f"Redis does not take writes now: {exc}") from exc

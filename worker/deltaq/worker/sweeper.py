@@ -89,6 +89,8 @@ class Sweeper:
         """
         self._closing = True
         self._woken.set()
+        if self._thread.ident is None:  # the worker ended before it served
+            return
         self._thread.join()
         try:
             self.sweep()

@@ -15,8 +15,8 @@ from deltaq.tasks.broker import broker_errors, count_rung, make_celery
 from deltaq.tasks.connection import connect, queue_errors
 from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.inbox import LANES
-from deltaq.tasks.settings import Settings
 from deltaq.tasks.masking import masked_url
+from deltaq.tasks.settings import Settings
 from deltaq.tasks.status import TableStatus, read_status
 from deltaq.worker.doctor.finding import Finding, counted, fine, warning, wrong
 from deltaq.worker.redis_check import find_weaknesses
