@@ -197,8 +197,9 @@ def test_commits_are_watched_until_so_many_came_or_none_did(
     assert (code, err) == (0, "")
     assert [(commit["version"], commit["rows"]) for commit in told] == [(0, 2), (1, 1)]
 
-    lines = shell.run(*begin, "--timeout", "0.3")
+    lines = shell.run(*begin, "price", "--timeout", "0.3")
     assert lines[0] == 0
+    assert lines[2] == "no table price yet (did you mean 'prices'?); waiting for it\n"
     assert lines[1].startswith(b"prices: version 0, append, 2 rows, ")
 
     code, _, err = shell.run(*begin, "--timeout", "0.3", "--count", "3")

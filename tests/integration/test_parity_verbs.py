@@ -117,6 +117,13 @@ def test_properties_are_set_and_others_kept(twins: Twins) -> None:
         assert properties.items() >= expected.items()
 
 
+def test_a_property_that_delta_does_not_know_is_named(twins: Twins) -> None:
+    twins.both(create({"k": "int"}))
+
+    with pytest.raises(InvalidRequest, match=r"prices: Delta knows no property 'delta.appendOnyl'"):
+        twins.spark.apply(twins.spark.stage(SetProperties, properties={"delta.appendOnyl": "true"}))
+
+
 def test_a_restored_table_keeps_its_ledger_and_goes_on(twins: Twins) -> None:
     twins.both(lambda t: t.append(pa.table({"k": [1, 2]})))
     twins.both(lambda t: t.append(pa.table({"k": [3], "n": ["x"]}), schema_mode="merge"))

@@ -75,6 +75,14 @@ def test_a_message_has_neither_codes_nor_plan_nor_stack() -> None:
     )
 
 
+def test_an_error_of_a_query_over_several_tables_names_none() -> None:
+    message = "[UNRESOLVED_COLUMN] A column `vv` cannot be resolved."
+
+    assert translate(base.PySparkException(message), "*").message == (
+        "A column `vv` cannot be resolved."
+    )
+
+
 def test_an_unknown_error_is_not_tried_for_ever() -> None:
     translated = translate(base.PySparkException("the unforeseen\nhas happened"), "prices")
 

@@ -53,7 +53,7 @@ class Alterations:
 
         Raises:
             TableNotFound: By the future: there is no such table.
-            InvalidRequest: By the future: Delta does not know the property or refuses its value.
+            RequestError: By the future: Delta does not know the property or refuses its value.
             QueueFull, StagingFull: There is no room now; nothing is left behind.
             QueueUnavailable: Redis did not answer; the staged file is kept and named.
 

@@ -71,7 +71,7 @@ def awaited(future: Future[Outcome], timeout: float) -> Outcome:
     except ResultTimeout as exc:
         raise ResultTimeout(
             f"no outcome of the {future.operation} within {timeout:g} s; it goes on, ask with: "
-            f"{ask} --timeout 60",
+            f"{ask} --timeout 60; whether a worker runs tells: deltaq doctor",
             request_id=future.request_id,
             table=future.table,
         ) from exc

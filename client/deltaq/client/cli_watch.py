@@ -12,6 +12,7 @@ import typer
 from deltaq.client.client import Client
 from deltaq.client.following import Commit
 from deltaq.tasks.errors import ResultTimeout
+from deltaq.tasks.suggest import did_you_mean
 from deltaq.tasks.verbs import READ, Json, Lake, RedisUrl, complete_table
 
 app = typer.Typer()
@@ -64,6 +65,7 @@ def watch(
         Client(lake=lake, redis_url=redis_url) as client,
         client.watch(tables, from_version=from_version, timeout=timeout) as commits,
     ):
+        _tell_of_absent(tables, client.tables())
         for commit in commits:
             typer.echo(msgspec.json.encode(commit) if as_json else _line(commit))
             sys.stdout.flush()
@@ -74,6 +76,13 @@ def watch(
             raise ResultTimeout(
                 f"{told} of {count} commits to {', '.join(tables)}, and then none for {timeout:g} s"
             )
+
+
+def _tell_of_absent(tables: list[str], known: list[str]) -> None:
+    """Say what does not exist, which may be a mistake and may come."""
+    for name in tables:
+        if name not in known:
+            typer.echo(f"no table {name} yet{did_you_mean(name, known)}; waiting for it", err=True)
 
 
 def _line(commit: Commit) -> str:

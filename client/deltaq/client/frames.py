@@ -74,9 +74,13 @@ def _arrow(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         return frame.schema, iter(frame.to_batches(max_chunksize=_BATCH_ROWS))
     if isinstance(frame, pa.RecordBatchReader):
         return frame.schema, iter(frame)
-    hint = "; call collect() on it first" if type(frame).__name__ == "LazyFrame" else ""
+    kind = type(frame)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    hint = "; call collect() on it first" if kind.__name__ == "LazyFrame" else ""
     raise InvalidFrame(
-        f"{type(frame).__module__}.{type(frame).__qualname__} is no frame: give a DataFrame of "
+        f"{name} is no frame: give a DataFrame of "
         f"pandas or polars, or a Table, RecordBatch or RecordBatchReader of pyarrow{hint}"
     )
 

@@ -89,9 +89,10 @@ def translate_error(error: Exception, table: str) -> DeltaqError | NotNative:
     said = APPEND_ONLY if "append-only" in text else _readable(text)
     if issubclass(kind, NotNative):
         return kind(f"delta-rs: {said}", of_table=True)
+    about = "" if table == "*" else f"table {table}: "  # a query of several tables has the star
     if kind is RequestError:
-        return kind(f"table {table}: {type(error).__name__}: {said}", table=table)
-    return kind(f"table {table}: {said}", table=table)
+        return kind(f"{about}{type(error).__name__}: {said}", table=table)
+    return kind(f"{about}{said}", table=table)
 
 
 def _classify(error: Exception, text: str) -> type[DeltaqError] | type[NotNative]:

@@ -15,6 +15,7 @@ from deltaq.tasks.errors import (
     DuplicateKeys,
     EngineUnavailable,
     InvalidExpression,
+    InvalidRequest,
     LeaseLost,
     RequestError,
     SchemaMismatch,
@@ -62,6 +63,7 @@ BY_CONDITION: dict[str, type[DeltaqError]] = {
     "DELTA_GENERATED_COLUMN": SchemaMismatch,
     "DELTA_IDENTITY_COLUMNS": SchemaMismatch,
     "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH": SchemaMismatch,
+    "DELTA_UNKNOWN_CONFIGURATION": InvalidRequest,
     "UNRESOLVED_COLUMN": InvalidExpression,
     "UNRESOLVED_ROUTINE": InvalidExpression,
     "PARSE_": InvalidExpression,
@@ -151,6 +153,7 @@ _REWORDED = (
         "column {0!r} is null, and must not be",
     ),
     (r"configured to only allow appends", APPEND_ONLY),
+    (r"Unknown configuration was specified: (\S+)", "Delta knows no property {0!r}"),
     (r"CHECK constraint (\w+) (.+?) violated by row with values:", "a row breaks a rule: {0} {1}"),
 )
 _CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z][A-Z0-9_]+)?)\]")
@@ -198,13 +201,14 @@ def translate(error: Exception, table: str) -> DeltaqError:
         )
     causes = list(_chain(error))
     kind, cause = _classify(type(error).__name__, causes)
+    about = "" if table == "*" else f"table {table}: "  # a query of several tables has the star
     if kind in (RequestError, StorageUnavailable):
         name = cause.java_class.rpartition(".")[2]
-        return kind(f"table {table}: {name}: {_readable(cause.message)}", table=table)
+        return kind(f"{about}{name}: {_readable(cause.message)}", table=table)
     for pattern, said in _REWORDED:
         if found := re.search(pattern, cause.message, re.DOTALL):
-            return kind(f"table {table}: {said.format(*found.groups())}", table=table)
-    return kind(f"table {table}: {_readable(cause.message)}", table=table)
+            return kind(f"{about}{said.format(*found.groups())}", table=table)
+    return kind(f"{about}{_readable(cause.message)}", table=table)
 
 
 def _classify(python_class: str, causes: list[Cause]) -> tuple[type[DeltaqError], Cause]:
