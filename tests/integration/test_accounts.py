@@ -172,7 +172,10 @@ def test_a_client_account_cannot_take_a_lease_or_acknowledge(
             scripts.run("acknowledge", [lease, inbox, seq], ["seen", "live", 1, 0, 9])
         for script, given in (
             ("renew", ([lease], ["seen", 9000])),
-            ("release", ([lease, keys.wake("x"), keys.TABLES, inbox], ["seen", "x", 1, 1, "live"])),
+            (
+                "release",
+                ([lease, keys.wake("x"), keys.TABLES, seq, inbox], ["seen", "x", 1, 1, "live"]),
+            ),
         ):
             with pytest.raises(ConfigurationError, match="may not do this"):
                 scripts.run(script, *given)

@@ -69,7 +69,7 @@ def listening(queue: redis.Redis) -> Iterator[Any]:
 
 
 def take(scripts: Scripts, token: str, *, ttl_ms: int = 60_000) -> tuple[int, str]:
-    fence, epoch = scripts.run(
+    fence, epoch, _left_by = scripts.run(
         "take", [keys.lease(TABLE), keys.seq(TABLE), keys.wake(TABLE)], [token, ttl_ms, "test"]
     )
     return fence, epoch
@@ -85,7 +85,13 @@ def release(
     lanes = [*served, *(lane for lane in LANES if lane not in served)]
     reply = scripts.run(
         "release",
-        [keys.lease(TABLE), keys.wake(TABLE), keys.TABLES, *(keys.inbox(TABLE, x) for x in lanes)],
+        [
+            keys.lease(TABLE),
+            keys.wake(TABLE),
+            keys.TABLES,
+            keys.seq(TABLE),
+            *(keys.inbox(TABLE, x) for x in lanes),
+        ],
         [token, TABLE, int(force), len(served), *lanes],
     )
     return list(reply)

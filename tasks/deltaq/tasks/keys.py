@@ -5,6 +5,7 @@ The keys of one table share the hash tag ``{table}``::
     dq:{t}:inbox:<lane>  stream; entry ``<sequence>-0`` holds one request as JSON, and when it
                          expires by the clock of Redis if it does
     dq:{t}:seq           hash; epoch, fence, run id of the server whose memory was vouched for,
+                         holder of a lease that was not given back,
                          per lane: last sequence, claimed sequence, bytes
     dq:{t}:wake          hash; by lane: when a wake-up was sent (ms) that no worker has taken, 0
                          while a worker has the lease; none while the lane sleeps

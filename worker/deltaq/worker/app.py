@@ -34,6 +34,7 @@ from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
+from deltaq.worker.observers import Observers
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.pool import WakingPool
 from deltaq.worker.reads import Reader
@@ -76,7 +77,8 @@ class Worker:
             spark=SparkEngine(self.warm, lake, staging) if self.warm else None,
             settings=settings,
         )
-        self.leases = Leases(client, settings, holder=self.name)
+        self.observers = Observers()
+        self.leases = Leases(client, settings, holder=self.name, observers=self.observers)
         recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
         self.emergency = Emergency(
             leases=self.leases, inbox=inbox, warm=self.warm, limit=settings.stop_timeout
@@ -97,6 +99,7 @@ class Worker:
             inbox=inbox,
             ask=partial(ask, self.app),
             keep=settings.read_ttl,
+            observers=self.observers,
         )
         self.remover = Remover(staging)
         self.committer = Committer(
@@ -104,12 +107,13 @@ class Worker:
             leases=self.leases,
             router=router,
             lake=lake,
-            settlement=Settlement(inbox, staging, self.remover),
+            settlement=Settlement(inbox, staging, self.remover, observers=self.observers),
             recovery=recovery,
             settings=settings,
             lanes=tuple(ln for ln in LANES if keys.lane_queue(ln) in self._queues),
             ring=self._ring,
             stopping=self.stopping,
+            observers=self.observers,
         )
         _configure(self.app)
         self._register_tasks()

@@ -28,11 +28,13 @@ from deltaq.worker.durable import sync_commit
 from deltaq.worker.groups import Claims, CommitGroup, Waiting, plan_group, suspects
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
-from deltaq.worker.ledger import Committed, app_id, find_committed
+from deltaq.worker.ledger import Committed, app_id, find_committed, was_moved
+from deltaq.worker.observers import NOBODY, GroupCommitted, Observer
 from deltaq.worker.outcomes import Settlement, committed, read_back
 from deltaq.worker.pressure import GroupLimits, Pressure
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.router import Performed, Router
+from deltaq.worker.turn import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Committer:
         lanes: Those that this worker serves.
         ring: Sends a wake-up.
         stopping: Set when the worker shall end; looked at between two groups.
+        observers: Told of what happens.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Committer:
         lanes: tuple[Lane, ...],
         ring: Callable[[str, Lane], None],
         stopping: threading.Event,
+        observers: Observer = NOBODY,
     ) -> None:
         self._inbox = inbox
         self._leases = leases
@@ -87,6 +91,7 @@ class Committer:
         self._lanes = lanes
         self._ring = ring
         self._stopping = stopping
+        self._observers = observers
         limits = GroupLimits(
             max_requests=settings.group_max_requests, max_bytes=settings.group_max_bytes
         )
@@ -101,13 +106,13 @@ class Committer:
         try:
             with self._leases.take(table) as lease:
                 if lease is not None:
-                    self._drain(_Turn(lease, self._settings.time_slice))
+                    self._drain(Turn(lease, self._settings.time_slice))
         except LeaseLost as exc:
             logger.warning("%s; what is left goes on there", exc)
         except QueueUnavailable as exc:
             logger.warning("table %s: %s; the sweeper will ring it again", table, exc)
 
-    def _drain(self, turn: _Turn) -> None:
+    def _drain(self, turn: Turn) -> None:
         table = turn.lease.table
         while turn.goes_on(self._stopping):
             try:
@@ -138,7 +143,7 @@ class Committer:
                     return
         self._release(turn.lease, force=True)
 
-    def _peek(self, turn: _Turn) -> tuple[Lane, list[Waiting]]:
+    def _peek(self, turn: Turn) -> tuple[Lane, list[Waiting]]:
         turn.groups += 1
         lanes = self._lanes if turn.groups % _REVERSE_EVERY else self._lanes[::-1]
         table, count = turn.lease.table, self._settings.group_max_requests
@@ -149,7 +154,7 @@ class Committer:
                 return lane, readable
         return lanes[0], []
 
-    def _gather(self, turn: _Turn) -> None:
+    def _gather(self, turn: Turn) -> None:
         """Let requests come in before the next group, where they come in a stream.
 
         Half as many commits, each of twice as many requests, leave the processor to those who
@@ -158,7 +163,7 @@ class Committer:
         if turn.gathered >= _STREAM:
             self._stopping.wait(min(turn.commit_seconds, _LONGEST_GATHERING))
 
-    def _commit_head(self, turn: _Turn, lane: Lane, waiting: Sequence[Waiting]) -> None:
+    def _commit_head(self, turn: Turn, lane: Lane, waiting: Sequence[Waiting]) -> None:
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         if lane not in turn.ledgers:
             try:
@@ -186,7 +191,7 @@ class Committer:
         )
         self._commit(turn, CommitGroup(table=table, lane=lane, app_id=ledger, members=members))
 
-    def _commit(self, turn: _Turn, group: CommitGroup, attempt: int = 0) -> None:
+    def _commit(self, turn: Turn, group: CommitGroup, attempt: int = 0) -> None:
         attempt = self._inbox.claim(
             group.table,
             group.lane,
@@ -204,6 +209,7 @@ class Committer:
         last = turn.ledgers.pop(group.lane)
         group = replace(group, after=last)
         turn.lease.on_loss = partial(self._router.interrupt, group)
+        self._observers.group_begun(group, attempt=attempt)
         try:
             performed = self._apply(turn, group)
         except RequestError as exc:
@@ -219,10 +225,22 @@ class Committer:
             turn.ledgers.clear()
         turn.gathered, turn.commit_seconds = len(group.members), time.time() - began
         outcomes = committed(group, performed, began=began, attempt=attempt)
-        self._settlement.acknowledge(turn.lease, group, outcomes)
+        try:
+            self._settlement.acknowledge(turn.lease, group, outcomes)
+        finally:
+            self._observers.group_committed(
+                GroupCommitted(
+                    group=group,
+                    performed=performed,
+                    outcomes=outcomes,
+                    attempt=attempt,
+                    began=began,
+                    commit_seconds=turn.commit_seconds,
+                )
+            )
         self._router.tidy(group, performed)
 
-    def _apply(self, turn: _Turn, group: CommitGroup) -> Performed:
+    def _apply(self, turn: Turn, group: CommitGroup) -> Performed:
         """Have a claimed group performed; after an error that is not the group's, end the claim."""
         try:
             return self._router.apply(group)
@@ -234,7 +252,9 @@ class Committer:
         except EngineUnavailable:  # Spark is warming
             self._inbox.unclaim(group.table, group.lane, token=turn.lease.token, untried=True)
             raise
-        except DeltaqError:
+        except DeltaqError as exc:
+            if was_moved(exc):
+                self._observers.commit_fenced(group)
             self._unclaim(turn, group)
             raise
         except Exception as exc:
@@ -243,7 +263,7 @@ class Committer:
             self._unclaim(turn, group, crash=f"{type(exc).__name__}: {exc}")
             raise
 
-    def _unclaim(self, turn: _Turn, group: CommitGroup, crash: str = "") -> None:
+    def _unclaim(self, turn: Turn, group: CommitGroup, crash: str = "") -> None:
         lane = group.lane
         crashes = self._inbox.unclaim(group.table, lane, token=turn.lease.token, crash=crash)
         if crash:
@@ -251,7 +271,7 @@ class Committer:
             turn.lease.claims[lane] = replace(known, crashes=crashes, cause=crash)
 
     def _acknowledge_committed(
-        self, turn: _Turn, lane: Lane, done: Sequence[Waiting], last: int
+        self, turn: Turn, lane: Lane, done: Sequence[Waiting], last: int
     ) -> None:
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         ids = [w.request.request_id for w in done]
@@ -267,14 +287,14 @@ class Committer:
         logger.warning("table %s: %d requests got new sequences above %d", table, moved, last)
 
     def _acknowledge_found(
-        self, turn: _Turn, group: CommitGroup, found: Mapping[str, Committed]
+        self, turn: Turn, group: CommitGroup, found: Mapping[str, Committed]
     ) -> None:
         # Whoever committed them may have died, machine and all, before the commit was synced.
         for version in {found[r.request_id].version for r in group.requests}:
             sync_commit(self._lake.path(group.table), version)
         self._settlement.acknowledge(turn.lease, group, read_back(group, found))
 
-    def _give_up(self, turn: _Turn, lane: Lane, head: Waiting, exc: DeltaqError) -> None:
+    def _give_up(self, turn: Turn, lane: Lane, head: Waiting, exc: DeltaqError) -> None:
         """Fail a request without applying it, unless the table's log says it is committed."""
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         group = CommitGroup(table=table, lane=lane, app_id=ledger, members=(head,))
@@ -291,7 +311,7 @@ class Committer:
                 self._ring(lease.table, lane)
         return released
 
-    def _pause(self, turn: _Turn, exc: TransientError) -> bool:
+    def _pause(self, turn: Turn, exc: TransientError) -> bool:
         """Wait before the next try; False when that is for another turn."""
         turn.ledgers.clear()
         longest = self._settings.retry_seconds
@@ -306,11 +326,13 @@ class Committer:
         self._leases.release(turn.lease, lanes=self._lanes, force=True)
         return False
 
-    def _note_retry(self, turn: _Turn, exc: TransientError, *, longest: float) -> float:
+    def _note_retry(self, turn: Turn, exc: TransientError, *, longest: float) -> float:
         lease = turn.lease
-        return self._inbox.note_retry(
+        pause = self._inbox.note_retry(
             lease.table, exc.message, first=_FIRST_PAUSE, longest=longest, token=lease.token
         )
+        self._observers.retried(lease.table, exc, pause=pause)
+        return pause
 
 
 def _poison(head: Waiting, claims: Claims) -> DeadLettered:
@@ -325,31 +347,3 @@ def _poison(head: Waiting, claims: Claims) -> DeadLettered:
         table=request.table,
         details={"crashes": claims.crashes, "cause": claims.cause},
     )
-
-
-class _Turn:
-    """One worker's turn at a table: what it knows while it holds the lease."""
-
-    def __init__(self, lease: Lease, time_slice: float) -> None:
-        self.lease = lease
-        self.deadline = time.monotonic() + time_slice
-        #: Last committed sequence by lane; absent when the table must be asked.
-        self.ledgers: dict[Lane, int] = {}
-        self.groups = 0
-        #: Of the last commit: its requests, and how long it took.
-        self.gathered = 0
-        self.commit_seconds = 0.0
-
-    def claims(self, lane: Lane) -> Claims:
-        """What is known of the claims in a lane; the lease brings it and this turn adds to it."""
-        return self.lease.claims.get(lane, Claims())
-
-    def goes_on(self, stopping: threading.Event) -> bool:
-        """Tell whether another group may begin.
-
-        Raises:
-            LeaseLost: The lease was not renewed in time.
-        """
-        if self.lease.lost.is_set():
-            raise LeaseLost(f"the lease of table {self.lease.table} ended", table=self.lease.table)
-        return time.monotonic() < self.deadline and not stopping.is_set()

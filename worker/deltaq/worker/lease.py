@@ -23,6 +23,7 @@ from deltaq.tasks.inbox import LANES
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.worker.groups import Claims
+from deltaq.worker.observers import NOBODY, Observer
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,18 @@ class Lease:
 class Leases:
     """Takes, renews and releases the leases of one worker. Close it to end its thread."""
 
-    def __init__(self, client: redis.Redis, settings: Settings, *, holder: str) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        holder: str,
+        observers: Observer = NOBODY,
+    ) -> None:
         self._scripts = Scripts(client)
         self._ttl = settings.lease_ttl
         self._holder = holder
+        self._observers = observers
         self._held: set[Lease] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -76,7 +85,7 @@ class Leases:
         """
         token = secrets.token_hex(16)
         began = time.monotonic()
-        fence, epoch, *claims = self._scripts.run(
+        fence, epoch, left_by, *claims = self._scripts.run(
             "take",
             [keys.lease(table), keys.seq(table), keys.wake(table)],
             [token, int(self._ttl * 1000), self._holder, *LANES],
@@ -94,11 +103,19 @@ class Leases:
         )
         with self._lock:
             self._held.add(lease)
+        if left_by:
+            logger.warning("lease of table %s is taken over from %s", table, left_by)
+            self._observers.lease_taken_over(table, left_by=left_by)
         try:
             yield lease
+        except LeaseLost:
+            lease.lost.set()
+            raise
         finally:
             with self._lock:
                 self._held.discard(lease)
+            if lease.lost.is_set():
+                self._observers.lease_lost(table)
 
     def release(
         self, lease: Lease, *, lanes: tuple[Lane, ...], force: bool
@@ -119,6 +136,7 @@ class Leases:
                 keys.lease(table),
                 keys.wake(table),
                 keys.TABLES,
+                keys.seq(table),
                 *(keys.inbox(table, lane) for lane in order),
             ],
             [lease.token, table, int(force), len(lanes), *order],

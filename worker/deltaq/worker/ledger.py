@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from deltaq.tasks.errors import CommitConflict, StorageUnavailable
+from deltaq.tasks.errors import CommitConflict, DeltaqError, StorageUnavailable
 from deltaq.tasks.request import Lane, operation_of
 from deltaq.worker.groups import CommitGroup
 
@@ -98,7 +98,13 @@ def moved(group: CommitGroup, reached: int) -> CommitConflict:
         f"table {group.table}: sequence {reached} was committed by another worker while this one "
         f"was about to commit {group.members[0].sequence} to {group.sequence}",
         table=group.table,
+        details={"reached": reached},
     )
+
+
+def was_moved(error: DeltaqError) -> bool:
+    """Tell whether an error says that somebody else moved the ledger."""
+    return isinstance(error, CommitConflict) and "reached" in error.details
 
 
 def find_committed(

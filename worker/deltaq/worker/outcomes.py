@@ -33,6 +33,7 @@ from deltaq.worker.engines import RowCounts
 from deltaq.worker.groups import CommitGroup, Waiting, split_expired
 from deltaq.worker.lease import Lease
 from deltaq.worker.ledger import Committed
+from deltaq.worker.observers import NOBODY, Observer
 from deltaq.worker.remover import Remover
 from deltaq.worker.router import Performed
 
@@ -147,10 +148,18 @@ class Settlement:
     whose outcome counts is decided by the lease, not by who comes to the file first.
     """
 
-    def __init__(self, inbox: Inbox, staging: StagingArea, remover: Remover) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        staging: StagingArea,
+        remover: Remover,
+        *,
+        observers: Observer = NOBODY,
+    ) -> None:
         self._inbox = inbox
         self._staging = staging
         self._remover = remover
+        self._observers = observers
 
     def acknowledge(self, lease: Lease, group: CommitGroup, outcomes: Sequence[Outcome]) -> None:
         """Tell the callers of a group and remove its staged files.
@@ -166,6 +175,7 @@ class Settlement:
             group.table, group.lane, settled, upto=group.sequence, token=lease.token
         )
         self._remover.remove(group.requests)
+        self._observers.settled(group.lane, outcomes, group.requests)
 
     def fail(self, lease: Lease, group: CommitGroup, error: DeltaqError, attempt: int) -> None:
         """Tell the caller of a group of one that it failed; its file becomes a dead letter.
@@ -195,6 +205,8 @@ class Settlement:
         except StorageUnavailable as exc:
             # The request is settled; the sweeper moves the file later.
             logger.warning("%s", exc)
+        self._observers.settled(group.lane, [outcome], [request])
+        self._observers.dead_lettered(outcome)
 
     def drop_expired(
         self, lease: Lease, lane: Lane, waiting: Sequence[Waiting]
@@ -224,7 +236,9 @@ class Settlement:
         self._inbox.acknowledge(
             lease.table, lane, settled, upto=expired[-1].sequence, token=lease.token
         )
-        self._remover.remove([w.request for w in expired])
+        requests = [w.request for w in expired]
+        self._remover.remove(requests)
+        self._observers.settled(lane, [s.outcome for s in settled], requests)
         return rest
 
     def readable(self, lease: Lease, lane: Lane, entries: Iterable[Entry]) -> list[Waiting]:
@@ -266,6 +280,8 @@ class Settlement:
             )
             settled = [Settled(outcome=outcome, client_id=address.client_id, size_bytes=0)]
         self._inbox.acknowledge(lease.table, lane, settled, upto=entry.sequence, token=lease.token)
+        if settled:
+            self._observers.settled(lane, [s.outcome for s in settled], [])
 
 
 class _Address(msgspec.Struct):

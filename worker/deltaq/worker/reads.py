@@ -31,6 +31,7 @@ from deltaq.tasks.query import (
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.commits import commits_after
 from deltaq.worker.lake import Lake
+from deltaq.worker.observers import NOBODY, Observer
 from deltaq.worker.router import Router
 from deltaq.worker.scans import Scans
 from deltaq.worker.waiting_room import WaitingRoom
@@ -52,6 +53,7 @@ class Reader:
         inbox: Where answers go.
         ask: Sends a query to the workers, this one included.
         keep: How long an answer is kept, seconds.
+        observers: Told of each answer.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class Reader:
         inbox: Inbox,
         ask: Callable[[str], None],
         keep: float,
+        observers: Observer = NOBODY,
     ) -> None:
         self._router = router
         self._lake = lake
         self._staging = staging
         self._inbox = inbox
         self._keep = keep
+        self._observers = observers
         self._room = WaitingRoom(lake, ask=ask, refuse=self._settle)
         self._scans = Scans(router=router, staging=staging, patience=keep, settle=self._settle)
 
@@ -117,6 +121,7 @@ class Reader:
         )
         keep = min(self._keep, _KEEP_COMMITS) if isinstance(query, Commits) else self._keep
         self._inbox.settle(query.client_id, outcome, keep=keep)
+        self._observers.answered(query, outcome)
 
     def _perform(self, query: Query) -> dict[str, Any]:
         match query:

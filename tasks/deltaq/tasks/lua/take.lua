@@ -5,6 +5,7 @@
 -- ARGV  token, time to live in milliseconds, name of the holder, then the names of the lanes
 -- Returns the fence (0 if held by another) and the epoch ('' unless vouch.lua has vouched for what
 --       this run of the server remembers of the table),
+--       the name of the last holder if it never gave the lease back, else '',
 --       then for each lane: last claimed sequence, first sequence and attempt of the last
 --       claim, how many crashes are held against what was claimed, cause of the last one.
 --
@@ -13,10 +14,13 @@
 local lease, seq, wake = unpack(KEYS)
 local token, ttl, holder = unpack(ARGV, 1, 3)
 local owner = redis.call('HGET', lease, 'token')
-if owner and owner ~= token then return {0, ''} end
+if owner and owner ~= token then return {0, '', ''} end
+local left_by
 if not owner then
   local fence = redis.call('HINCRBY', seq, 'fence', 1)
+  left_by = redis.call('HGET', seq, 'held')
   redis.call('HSET', lease, 'token', token, 'fence', fence, 'holder', holder)
+  redis.call('HSET', seq, 'held', holder)
   -- The wake-ups have come. If this holder dies, the sweeper knows at once that none is left.
   for _, lane in ipairs(redis.call('HKEYS', wake)) do redis.call('HSET', wake, lane, 0) end
 end
@@ -24,7 +28,7 @@ redis.call('PEXPIRE', lease, ttl)
 
 local run, epoch = unpack(redis.call('HMGET', seq, 'run', 'epoch'))
 if redis.call('INFO', 'server'):match('run_id:(%x+)') ~= run then epoch = '' end
-local answer = {tonumber(redis.call('HGET', lease, 'fence')), epoch or ''}
+local answer = {tonumber(redis.call('HGET', lease, 'fence')), epoch or '', left_by or ''}
 for i = 4, #ARGV do
   local lane = ARGV[i]
   local claimed, began, attempt, crashed, open, cause = unpack(redis.call('HMGET', seq,
