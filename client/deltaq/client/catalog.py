@@ -30,14 +30,16 @@ class Catalog:
     ) -> pa.Table:
         """Read the newest commits of a table, newest first.
 
-        The columns are those of Delta's DESCRIBE HISTORY, and ``rows`` (added, changed or
-        removed, where the log tells), ``engine``, ``request_ids`` and ``user``: who submitted
-        them, as setting ``user`` of their clients says, or account and machine.
-
         Args:
             table: Name under the lake's root.
             limit: Most commits to read.
             timeout: Seconds to wait.
+
+        Returns:
+            One row for each commit. The columns are those of Delta's DESCRIBE HISTORY, and
+            ``rows`` (added, changed or removed, where the log tells), ``engine``,
+            ``request_ids`` and ``user``: who submitted them, as setting ``user`` of their
+            clients says, or account and machine.
 
         Raises:
             TableNotFound: There is no such table.
@@ -58,11 +60,17 @@ class Catalog:
         return self._core.answer(query, self._core.take_rows, timeout=timeout)
 
     def detail(self, table: str, *, timeout: float | None = _TIMEOUT) -> dict[str, Any]:
-        """Describe a table: version, schema, partitions, files, bytes, properties.
+        """Describe a table as it is now.
 
         Args:
             table: Name under the lake's root.
             timeout: Seconds to wait.
+
+        Returns:
+            ``name``, ``location``, ``version``, ``schema`` (name, type and nullable of each
+            column), ``partition_by``, ``files``, ``size_bytes``, ``created_at`` (ISO 8601),
+            ``comment``, ``properties``, ``features``, ``min_reader_version`` and
+            ``min_writer_version``.
 
         Raises:
             TableNotFound: There is no such table.
@@ -71,8 +79,8 @@ class Catalog:
 
         Examples:
             >>> detail = client.detail("prices")
-            >>> detail["version"], detail["partition_by"]
-            (0, [])
+            >>> detail["version"], detail["files"], [column["name"] for column in detail["schema"]]
+            (0, 1, ['symbol', 'price'])
         """
         query = Detail(
             request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)

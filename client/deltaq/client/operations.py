@@ -20,6 +20,9 @@ class Operations:
     def status(self) -> list[TableStatus]:
         """List the tables for which requests wait: how many, how long, who is at them.
 
+        Returns:
+            A :class:`TableStatus` for each such table, with sizes in bytes and times in seconds.
+
         Raises:
             QueueUnavailable: Redis did not answer.
 
