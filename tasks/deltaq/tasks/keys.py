@@ -15,6 +15,8 @@ The keys of one table share the hash tag ``{table}``::
     dq:tables            set of the tables that have, or lately had, requests waiting
     dq:{t}:commits       pub/sub channel that names each version committed, for who follows a table
     dq:client:<id>       pub/sub channel on which a client hears outcomes
+    dq:workers           sorted set of the workers by when they gave their last sign of life (ms)
+    dq:worker:<name>     string with a TTL; what a worker tells of itself, as JSON
     dq:sweep             string with a TTL; whoever sets it sweeps this time
 """
 
@@ -25,6 +27,7 @@ from deltaq.tasks.request import Lane
 TABLES = "dq:tables"
 RUN = "dq:run"
 SWEEP = "dq:sweep"
+WORKERS = "dq:workers"
 
 COMMIT_TASK = "deltaq.commit"
 READ_TASK = "deltaq.read"
@@ -77,6 +80,11 @@ def request(table: str, request_id: str) -> str:
 def commits_channel(table: str) -> str:
     """Name the channel on which a table's new versions are told."""
     return f"dq:{{{table}}}:commits"
+
+
+def worker(name: str) -> str:
+    """Name the string in which a worker tells of itself."""
+    return f"dq:worker:{name}"
 
 
 def client_channel(client_id: str) -> str:
