@@ -149,7 +149,9 @@ def history(
     with Client(lake=lake, redis_url=redis_url) as client:
         rows: pa.Table = client.history(table, limit, timeout=timeout)
     if sys.stdout.isatty() and not as_json:
-        show_table(COLUMNS, shown_commits(rows), [True, False, False, True, False, False])
+        aligned = [True, False, False, True, False, False]
+        # Where the terminal is narrow, users and the ids of requests are folded.
+        show_table(COLUMNS, shown_commits(rows), aligned, whole=4)
     else:
         write_rows(rows, Format.JSONL if as_json else Format.CSV, sys.stdout.buffer)
 

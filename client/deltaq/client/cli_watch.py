@@ -86,7 +86,9 @@ def _tell_of_absent(tables: list[str], known: list[str]) -> None:
 
 
 def _line(commit: Commit) -> str:
-    rows = "" if commit.rows is None else f", {commit.rows:,} rows"
+    rows = ""
+    if commit.rows is not None:
+        rows = f", {commit.rows:,} row{'' if commit.rows == 1 else 's'}"
     ids = commit.request_ids
     by = ids[0] if len(ids) == 1 else f"{len(ids):,} requests" if ids else commit.engine or "?"
     return f"{commit.table}: version {commit.version}, {commit.operation}{rows}, {by}"

@@ -35,14 +35,15 @@ class Format(StrEnum):
     TABLE = "table"
 
 
-_BY_SUFFIX = {
+#: What the ending of a file's name says.
+BY_SUFFIX = {
     ".csv": Format.CSV,
     ".parquet": Format.PARQUET,
     ".jsonl": Format.JSONL,
     ".ndjson": Format.JSONL,
 }
 #: Arrow undoes these by itself when it reads text from a file with such an ending.
-_COMPRESSED = (".gz", ".bz2", ".zst")
+COMPRESSED = (".gz", ".bz2", ".zst")
 
 
 def format_of(path: Path, given: Format | None) -> Format:
@@ -51,12 +52,12 @@ def format_of(path: Path, given: Format | None) -> Format:
     Raises:
         InvalidRequest: The name does not tell.
     """
-    name = path.with_suffix("") if path.suffix.lower() in _COMPRESSED else path
-    found = given or _BY_SUFFIX.get(name.suffix.lower())
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    found = given or BY_SUFFIX.get(name.suffix.lower())
     if found is None:
         why = "standard input has no name" if path == _STDIN else f"{path} has none of the endings"
         raise InvalidRequest(
-            f"{why}{'' if path == _STDIN else ' ' + ', '.join(_BY_SUFFIX)}: say what it is with "
+            f"{why}{'' if path == _STDIN else ' ' + ', '.join(BY_SUFFIX)}: say what it is with "
             "--format csv, parquet or jsonl"
         )
     return found
@@ -78,7 +79,7 @@ def open_rows(path: Path, given: Format | None) -> Iterator[pa.Table | pa.Record
         if kind is Format.CSV:
             rows = csv.read_csv(source)
         elif kind is Format.JSONL:
-            rows = _read_json(source)
+            rows = read_json_lines(source)
         else:
             file = parquet.ParquetFile(source)
     if kind is not Format.PARQUET:
@@ -95,7 +96,7 @@ def _source(path: Path) -> Any:
     return str(path) if path.is_file() else pa.BufferReader(path.read_bytes())
 
 
-def _read_json(source: Any) -> pa.Table:
+def read_json_lines(source: Any) -> pa.Table:
     """Read JSON lines; text that is a date becomes one, as in CSV, where Arrow sees a time."""
     rows = json_lines.read_json(source)
     times = [f.name for f in rows.schema if pa.types.is_timestamp(f.type)]
@@ -186,7 +187,11 @@ def _show(rows: pa.Table) -> None:
 
 
 def show_table(
-    columns: list[str], rows: Iterator[list[str]], right: list[bool] | None = None
+    columns: list[str],
+    rows: Iterator[list[str]],
+    right: list[bool] | None = None,
+    *,
+    whole: int = 0,
 ) -> None:
     """Print a table on standard output, as wide as the terminal.
 
@@ -194,6 +199,7 @@ def show_table(
         columns: Their names.
         rows: The cells.
         right: For each column whether it is aligned to the right.
+        whole: So many columns, from the first, go over one line.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -201,8 +207,13 @@ def show_table(
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, is_right in zip(columns, right or [False] * len(columns), strict=True):
-        table.add_column(Text(column), justify="right" if is_right else "left", overflow="fold")
+    for place, is_right in enumerate(right or [False] * len(columns)):
+        table.add_column(
+            Text(columns[place]),
+            justify="right" if is_right else "left",
+            overflow="fold",
+            no_wrap=place < whole,
+        )
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
