@@ -11,6 +11,9 @@ The keys of one table share the hash tag ``{table}``::
                          while a worker has the lease; none while the lane sleeps
     dq:{t}:lease         hash with a TTL; token, fence and name of the holder
     dq:{t}:req:<id>      hash; state, sequence, lane, digest, outcome; expires once settled
+    dq:{t}:prepare:<id>:<n>
+                         string with a TTL; which worker prepares part n of a backfill
+    dq:{t}:tries:<id>    hash with a TTL; by part of a backfill: how often it was begun
     dq:run               string; run id of the server for which all staged files were looked at
     dq:tables            set of the tables that have, or lately had, requests waiting
     dq:{t}:commits       pub/sub channel that names each version committed, for who follows a table
@@ -31,6 +34,7 @@ WORKERS = "dq:workers"
 
 COMMIT_TASK = "deltaq.commit"
 READ_TASK = "deltaq.read"
+PREPARE_TASK = "deltaq.prepare"
 
 #: Short name (``deltaq worker --queues``) to Celery queue.
 QUEUES = {
@@ -75,6 +79,16 @@ def lease(table: str) -> str:
 def request(table: str, request_id: str) -> str:
     """Name the hash of what is known of one request."""
     return f"dq:{{{table}}}:req:{request_id}"
+
+
+def prepare_claim(table: str, backfill_id: str, number: int) -> str:
+    """Name the key of who prepares a part of a backfill."""
+    return f"dq:{{{table}}}:prepare:{backfill_id}:{number}"
+
+
+def prepare_tries(table: str, backfill_id: str) -> str:
+    """Name the hash of how often parts of a backfill were begun."""
+    return f"dq:{{{table}}}:tries:{backfill_id}"
 
 
 def commits_channel(table: str) -> str:

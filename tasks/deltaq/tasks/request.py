@@ -31,6 +31,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 EngineName = Literal["native", "spark"]
 SchemaMode = Literal["merge"]
+#: What becomes of the rows that a table has when a backfill is adopted.
+LoadMode = Literal["append", "overwrite", "replace_partitions"]
 
 
 class Lane(StrEnum):
@@ -187,6 +189,13 @@ class RenameColumn(_Request, frozen=True, kw_only=True, tag="rename_column"):
     to: str
 
 
+class Adopt(_Request, frozen=True, kw_only=True, tag="adopt"):
+    """Make the prepared files of a backfill, whose id is the request's, part of the table."""
+
+    mode: LoadMode
+    rows: int
+
+
 class Optimize(_Request, frozen=True, kw_only=True, tag="optimize"):
     """Compact small files; with ``zorder`` order all rows along those columns, in one pass."""
 
@@ -208,7 +217,7 @@ FrameRequest = Append | Overwrite | Merge | MergeScd2
 TableChange = Restore | SetProperties | AddColumn | RenameColumn
 #: They change how a table is stored and no row of it: doing one twice does no harm.
 Maintenance = Optimize | Vacuum
-Request = FrameRequest | Delete | Create | Drop | TableChange | Maintenance
+Request = FrameRequest | Delete | Create | Drop | Adopt | TableChange | Maintenance
 
 
 class _Version(msgspec.Struct):

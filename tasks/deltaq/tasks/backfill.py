@@ -1,0 +1,396 @@
+"""Bulk loads: many files become one commit, and all that is known of it is in the staging area.
+
+::
+
+    backfills/<backfill id>/
+        manifest.json     what is loaded into which table, and its parts; written by the client,
+                          last, so that a folder without one is not a backfill (yet)
+        uploads/*         what the client brought, when the workers do not see its sources
+        parts/<n>.json    part n is prepared: its files are in the table's folder, in no version
+        verdict.json      how it ends; absent while parts are being prepared
+
+The first line of each file is JSON; the second its signature, where workers ask for one. Files
+appear whole and durable. Workers find backfills by looking here; Redis carries hints, and claims
+that keep two workers from the same part.
+
+When all parts are prepared a worker submits one :class:`~deltaq.tasks.request.Adopt`, whose
+request id is the backfill's id: what comes of that request comes of the backfill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+
+from deltaq.tasks.errors import (
+    DeltaqError,
+    ErrorInfo,
+    InvalidRequest,
+    InvalidSignature,
+    StagedDataMissing,
+    StorageUnavailable,
+)
+from deltaq.tasks.request import (
+    Column,
+    EngineName,
+    LoadMode,
+    check_client_id,
+    check_request_id,
+    check_table_name,
+)
+from deltaq.tasks.staging import StagingArea, sync_folder
+
+if TYPE_CHECKING:
+    from deltaq.tasks.signing import Signer
+
+#: Version of the manifest's form. A worker leaves alone what is newer than itself.
+MANIFEST_VERSION = 1
+#: Bytes of a prepared file, about.
+TARGET_FILE_BYTES = 128 << 20
+
+Format = Literal["parquet", "csv", "jsonl"]
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A source file, or the piece of one, that belongs to a part.
+
+    A byte range of lines begins after the first newline at or past its start, unless it starts
+    at 0, and goes on to the end of the line that crosses its stop: ranges that cover a file
+    cover each line once, wherever they are cut.
+    """
+
+    #: Absolute, as workers see it, or relative to the backfill's folder.
+    path: str
+    #: Bytes of the whole file when it was planned; a worker refuses it with another size.
+    file_bytes: int
+    #: Of Parquet: first row group, and the one after the last.
+    row_groups: tuple[int, int] | None = None
+    #: Of CSV and JSON lines that are not compressed: start and stop.
+    byte_range: tuple[int, int] | None = None
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one worker prepares at one go."""
+
+    #: From 0, without gaps.
+    number: int
+    format: Format
+    slices: tuple[Slice, ...]
+    #: Bytes of source that it covers.
+    size_bytes: int
+
+
+class Csv(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How CSV is written. The first line of each file names its columns."""
+
+    delimiter: str = ","
+    #: What stands for null when it is not quoted.
+    null_values: tuple[str, ...] = ("",)
+    #: Quoted values may go over lines; such files are not cut into byte ranges.
+    multiline: bool = False
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a backfill is to do."""
+
+    #: Always written: omit_defaults does not apply to a factory.
+    v: int = msgspec.field(default_factory=lambda: MANIFEST_VERSION)
+    #: Also the id of the request that adopts the files.
+    backfill_id: str
+    table: str
+    #: Whose channel hears the outcome.
+    client_id: str
+    submitted_at_ms: int
+    submitted_by: str | None = None
+    mode: LoadMode = "append"
+    #: Used when this creates the table, compared with the table otherwise.
+    partition_by: tuple[str, ...] | None = None
+    #: Rows are in this order within each file.
+    sort_by: tuple[str, ...] = ()
+    #: Columns of the rows; sources need not have all of those that may be null.
+    columns: tuple[Column, ...]
+    #: Add columns that the table lacks, and widen its types where it allows that.
+    widen: bool = False
+    engine: EngineName | None = None
+    target_file_bytes: int = TARGET_FILE_BYTES
+    csv: Csv = Csv()
+    parts: tuple[Part, ...]
+
+
+class PreparedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file in the table's folder that no version of the table has yet."""
+
+    #: Relative to the table's folder, as on disk.
+    path: str
+    size_bytes: int
+    rows: int
+    #: By column, as Delta's log writes them.
+    partition_values: dict[str, str | None] = {}
+    #: Delta's statistics, JSON.
+    stats: str
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker made of a part."""
+
+    number: int
+    files: tuple[PreparedFile, ...]
+    rows: int
+    #: Bytes of source.
+    source_bytes: int
+    seconds: float
+    worker: str
+    finished_at_ms: int
+    #: Rules of the table that all its rows were found to keep.
+    rules: tuple[str, ...] = ()
+
+
+class Ending(StrEnum):
+    """How a backfill ends, or is about to."""
+
+    #: All parts are prepared, and the request to adopt them is on its way.
+    ADOPTING = "adopting"
+    ADOPTED = "adopted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a backfill ends. Who writes the first one decides; only ADOPTING is replaced."""
+
+    ending: Ending
+    at_ms: int
+    #: Of a failure.
+    error: ErrorInfo | None = None
+    part: int | None = None
+    #: Of a failure or cancellation: its prepared files are removed. Resuming waits for it.
+    cleaned: bool = False
+    #: Of an adoption.
+    version: int | None = None
+    rows: int | None = None
+    files: int | None = None
+    size_bytes: int | None = None
+    seconds: float | None = None
+
+
+_T = TypeVar("_T")
+
+
+class Backfill:
+    """The folder of one backfill.
+
+    Args:
+        area: The staging area.
+        backfill_id: The id, as that of a request.
+        signer: Signs what is written, and checks what is read, where workers ask for that.
+    """
+
+    def __init__(self, area: StagingArea, backfill_id: str, signer: Signer | None = None) -> None:
+        self.backfill_id = check_request_id(backfill_id)
+        self.folder = backfills_root(area) / backfill_id
+        self._area = area
+        self._signer = signer
+
+    @property
+    def uploads(self) -> Path:
+        """Locate the folder of what the client brought."""
+        return self.folder / "uploads"
+
+    def source(self, piece: Slice) -> Path:
+        """Locate a source file."""
+        return self.folder / piece.path
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Begin the backfill: from now on workers prepare its parts.
+
+        Raises:
+            FileExistsError: There is one of that id.
+            StorageUnavailable: The storage refused.
+        """
+        self._create(self.folder / "manifest.json", manifest)
+
+    def manifest(self) -> Manifest:
+        """Read what is to be done.
+
+        Raises:
+            StagedDataMissing: There is no such backfill, or its manifest is damaged.
+            InvalidRequest: The manifest is of a newer version, or of another backfill.
+            InvalidSignature: Nobody with the key wrote it.
+            StorageUnavailable: The storage refused.
+        """
+        found = self._read(self.folder / "manifest.json", Manifest)
+        if found is None:
+            raise StagedDataMissing(f"there is no backfill {self.backfill_id}")
+        if found.v > MANIFEST_VERSION:
+            raise InvalidRequest(
+                f"backfill {self.backfill_id} has manifest version {found.v}, this worker reads "
+                f"up to {MANIFEST_VERSION}: upgrade the workers before the clients"
+            )
+        if found.backfill_id != self.backfill_id:
+            raise InvalidRequest(
+                f"{self.folder}: the manifest is that of backfill {found.backfill_id[:150]!r}"
+            )
+        check_table_name(found.table)
+        check_client_id(found.client_id)
+        return found
+
+    def add_part(self, prepared: Prepared) -> None:
+        """Note that a part is prepared; nothing happens if it is so already."""
+        with contextlib.suppress(FileExistsError):
+            self._create(self._part(prepared.number), prepared)
+
+    def part(self, number: int) -> Prepared | None:
+        """Read what was made of a part; None if it is not prepared."""
+        return self._read(self._part(number), Prepared)
+
+    def prepared(self) -> set[int]:
+        """List the numbers of the parts that are prepared."""
+        with _storage_errors(self.folder):
+            try:
+                names = [file.name for file in (self.folder / "parts").iterdir()]
+            except FileNotFoundError:
+                return set()
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return {int(stem) for stem in stems if stem.isdigit()}
+
+    def decide(self, verdict: Verdict) -> bool:
+        """Write how it ends, unless that is decided; tell whether this did."""
+        try:
+            self._create(self._verdict, verdict)
+        except FileExistsError:
+            return False
+        return True
+
+    def amend(self, verdict: Verdict) -> None:
+        """Replace the verdict by what came of it."""
+        temporary = self.folder / f".verdict.{secrets.token_hex(4)}"
+        try:
+            with self._area.create(temporary) as file:
+                file.write(self._wire(verdict))
+            with _storage_errors(self._verdict):
+                temporary.replace(self._verdict)
+                sync_folder(self.folder)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def verdict(self) -> Verdict | None:
+        """Read how it ends; None while parts are being prepared."""
+        return self._read(self._verdict, Verdict)
+
+    def reopen(self) -> None:
+        """Forget that it failed or was cancelled: workers prepare what is missing.
+
+        Raises:
+            InvalidRequest: It did not, or its files are still being removed.
+        """
+        verdict = self.verdict()
+        if verdict is None:
+            return
+        if verdict.ending not in (Ending.FAILED, Ending.CANCELLED):
+            raise InvalidRequest(f"backfill {self.backfill_id} is {verdict.ending}")
+        if not verdict.cleaned:
+            raise InvalidRequest(
+                f"backfill {self.backfill_id} {verdict.ending}, and a worker is about to remove "
+                "what was prepared; resume it when that is done"
+            )
+        with _storage_errors(self._verdict):
+            self._verdict.unlink(missing_ok=True)
+            sync_folder(self.folder)
+
+    def forget_parts(self) -> None:
+        """Remove what is known of prepared parts, once their files are gone or in the table."""
+        self._area.remove(self.folder / "parts")
+
+    def remove(self) -> None:
+        """Remove the folder, the manifest first."""
+        with _storage_errors(self.folder):
+            (self.folder / "manifest.json").unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _verdict(self) -> Path:
+        return self.folder / "verdict.json"
+
+    def _part(self, number: int) -> Path:
+        return self.folder / "parts" / f"{number}.json"
+
+    def _create(self, path: Path, value: msgspec.Struct) -> None:
+        with self._area.create(path) as file:
+            file.write(self._wire(value))
+
+    def _wire(self, value: msgspec.Struct) -> bytes:
+        wire = msgspec.json.encode(value)
+        if self._signer is None:
+            return wire + b"\n"
+        signature = self._signer.query_signature(self._signed(wire))
+        return wire + b"\n" + signature.encode() + b"\n"
+
+    def _signed(self, wire: bytes) -> str:
+        return f"backfill {self.backfill_id}\n{wire.decode()}"
+
+    def _read(self, path: Path, kind: type[_T]) -> _T | None:
+        with _storage_errors(path):
+            try:
+                wire, _, signature = path.read_bytes().partition(b"\n")
+            except FileNotFoundError:
+                return None
+        try:
+            value = msgspec.json.decode(wire, type=kind)
+            if self._signer is not None:
+                self._signer.check_query(self._signed(wire), signature.decode().strip() or None)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise StagedDataMissing(f"{path}: damaged: {exc}") from exc
+        except InvalidSignature as exc:
+            raise InvalidSignature(
+                f"{path}: written without the signing_key of the workers, or changed since"
+            ) from exc
+        return value
+
+
+def backfills_root(area: StagingArea) -> Path:
+    """Locate the folder of all backfills."""
+    return area.root / "backfills"
+
+
+def list_backfills(area: StagingArea) -> Iterator[str]:
+    """List the ids of the backfills that have a manifest, sorted.
+
+    Raises:
+        StorageUnavailable: The staging area cannot be read.
+    """
+    root = backfills_root(area)
+    with _storage_errors(root):
+        try:
+            names = sorted(file.name for file in root.iterdir())
+        except FileNotFoundError:
+            return
+    for name in names:
+        try:
+            check_request_id(name)
+        except DeltaqError:
+            continue  # nobody's backfill
+        if (root / name / "manifest.json").exists():
+            yield name
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Who prepares a part, as its key in Redis says; the key expires when the worker is gone."""
+
+    worker: str
+    began_at_ms: int
+    token: str
+
+
+@contextlib.contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StorageUnavailable(f"{path}: {exc.strerror or exc}") from exc
