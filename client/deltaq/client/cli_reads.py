@@ -150,8 +150,8 @@ def history(
         rows: pa.Table = client.history(table, limit, timeout=timeout)
     if sys.stdout.isatty() and not as_json:
         aligned = [True, False, False, True, False, False]
-        # Where the terminal is narrow, users and the ids of requests are folded.
-        show_table(COLUMNS, shown_commits(rows), aligned, whole=4)
+        # On a narrow terminal the others are folded: rows, users, ids.
+        show_table(COLUMNS, shown_commits(rows), aligned, whole=3)
     else:
         write_rows(rows, Format.JSONL if as_json else Format.CSV, sys.stdout.buffer)
 

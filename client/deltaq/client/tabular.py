@@ -206,7 +206,7 @@ def show_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, is_right in enumerate(right or [False] * len(columns)):
         table.add_column(
             Text(columns[place]),
