@@ -35,6 +35,7 @@ from deltaq.tasks.errors import (
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, query_name
 from deltaq.tasks.request import FrameRequest, Request, operation_of
+from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea, staged_request
 from deltaq.tasks.status import TableStatus
 
@@ -64,6 +65,7 @@ class AsyncCore:
         #: Reads the rows that answer a query.
         self.take_rows = partial(take_rows, self.staging, kept=settings.read_ttl)
         self._user = user_of(settings)
+        self._signer = signer_of(settings)
         self._make_wire = wire
         self.start()
 
@@ -167,11 +169,11 @@ class AsyncCore:
         rows = to_rows(frame)
         check_columns(draft, rows.schema.names)
         self._require_room()
-        return stage(self.staging, draft, rows, user=self._user)
+        return stage(self.staging, draft, rows, user=self._user, signer=self._signer)
 
     def _stage(self, draft: Request) -> Staged:
         self._require_room()
-        return stage(self.staging, draft, None, user=self._user)
+        return stage(self.staging, draft, None, user=self._user, signer=self._signer)
 
     def _require_room(self) -> None:
         self.staging.require_room(self.settings.staging_min_free_bytes)

@@ -6,10 +6,10 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from deltaq.tasks import keys
 from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.query import Query, encode_query
 from deltaq.tasks.request import Lane
+from deltaq.tasks.signing import signer_of
 
 if TYPE_CHECKING:  # see core.py
     from deltaq.tasks.settings import Settings
@@ -22,6 +22,7 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._signer = signer_of(settings)
         self._lock = threading.Lock()
         self._app: Any = None
 
@@ -40,16 +41,9 @@ class Sender:
         Raises:
             QueueUnavailable: The broker did not take it.
         """
-        from deltaq.tasks.broker import broker_errors
+        from deltaq.tasks.broker import ask
 
-        with broker_errors():
-            self._celery().send_task(
-                keys.READ_TASK,
-                args=[encode_query(query)],
-                queue=keys.READ_QUEUE,
-                ignore_result=True,
-                retry=False,
-            )
+        ask(self._celery(), encode_query(query), self._signer)
 
     def close(self) -> None:
         """Close the connections to the broker."""

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from deltaq.client.frames import Rows
 from deltaq.tasks.errors import RequestIdConflict, StagedDataMissing
 from deltaq.tasks.request import FrameRequest, Request, encode_request
+from deltaq.tasks.signing import BLANK, SIGNATURE_KEY, Signer, place_of
 from deltaq.tasks.staging import FOOTER_KEY, StagingArea, staged_request
 
 #: The fastest of those tried on 1,000 rows x 4 columns: 0.09 ms; zstd-1 takes 0.17 ms for two
@@ -47,7 +48,12 @@ class Staged:
 
 
 def stage(
-    area: StagingArea, draft: Request, rows: Rows | None, *, user: str | None = None
+    area: StagingArea,
+    draft: Request,
+    rows: Rows | None,
+    *,
+    user: str | None = None,
+    signer: Signer | None = None,
 ) -> Staged:
     """Write the staged file of a request.
 
@@ -56,6 +62,7 @@ def stage(
         draft: The request without what only the rows tell: digest, size, row count, shape.
         rows: The rows it brings; None if it brings none by nature: its file has no columns.
         user: Who submits it.
+        signer: Signs it, where workers ask for that.
 
     Raises:
         InvalidFrame: A value cannot be held by a Delta table; nothing was left behind.
@@ -66,15 +73,17 @@ def stage(
     request = draft
     try:
         with area.create(path) as file:
-            request = _write(file, draft, rows, user)
+            request = _write(file, draft, rows, user, signer)
     except FileExistsError:
         return _staged_before(area, request)
     return Staged(request=request, created=True)
 
 
-def _write(file: BinaryIO, draft: Request, rows: Rows | None, user: str | None) -> Request:
+def _write(
+    file: BinaryIO, draft: Request, rows: Rows | None, user: str | None, signer: Signer | None
+) -> Request:
     schema = rows.schema if rows else pa.schema([])
-    sink = _DigestingSink(file)
+    sink = _DigestingSink(file) if signer is None else _SigningSink(file, signer)
     sink.digest.update(_identity(draft, schema))
     count = 0
     with (
@@ -92,7 +101,8 @@ def _write(file: BinaryIO, draft: Request, rows: Rows | None, user: str | None) 
         if isinstance(request, FrameRequest):
             shape = _shape(tuple(schema.names))
             request = msgspec.structs.replace(request, rows=count, shape=shape)
-        writer.add_key_value_metadata({FOOTER_KEY: encode_request(request)})
+        writer.add_key_value_metadata({FOOTER_KEY: encode_request(request), **sink.begin_footer()})
+    sink.end()
     return request
 
 
@@ -116,6 +126,38 @@ class _DigestingSink:
 
     def close(self) -> None:
         """Leave it to whoever opened the file."""
+
+    def begin_footer(self) -> dict[bytes, bytes]:
+        """Say what belongs into the footer, which is what is written from now on."""
+        return {}
+
+    def end(self) -> None:
+        """Note that all is written."""
+
+
+class _SigningSink(_DigestingSink):
+    """One that signs the file, too."""
+
+    def __init__(self, file: BinaryIO, signer: Signer) -> None:
+        super().__init__(file)
+        self._mac = signer.begin()
+        self._footer_at = 0
+        self._footer: bytearray | None = None
+
+    def write(self, data: bytes) -> int:
+        self._mac.update(data)
+        if self._footer is not None:
+            self._footer += data
+        return super().write(data)
+
+    def begin_footer(self) -> dict[bytes, bytes]:
+        self._footer_at, self._footer = self.size, bytearray()
+        return {SIGNATURE_KEY: BLANK}
+
+    def end(self) -> None:
+        assert self._footer is not None
+        self._file.seek(self._footer_at + place_of(bytes(self._footer), BLANK))
+        self._file.write(self._mac.hexdigest().encode())
 
 
 def _identity(draft: Request, schema: pa.Schema) -> bytes:

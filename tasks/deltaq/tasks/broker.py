@@ -16,6 +16,7 @@ from deltaq.tasks import keys
 from deltaq.tasks.errors import QueueUnavailable
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
+from deltaq.tasks.signing import Signer
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -74,16 +75,17 @@ def ring(app: Celery, table: str, lane: Lane) -> None:
         )
 
 
-def ask(app: Celery, query: str) -> None:
-    """Send a query, as ``encode_query`` writes it.
+def ask(app: Celery, query: str, signer: Signer | None = None) -> None:
+    """Send a query, as ``encode_query`` writes it, signed where workers ask for that.
 
     Raises:
         QueueUnavailable: The broker did not take it.
     """
+    args = [query] if signer is None else [query, signer.query_signature(query)]
     with broker_errors():
         app.send_task(
             keys.READ_TASK,
-            args=[query],
+            args=args,
             queue=keys.READ_QUEUE,
             ignore_result=True,
             retry=False,

@@ -8,7 +8,7 @@
         InvalidRequest, InvalidTableName, InvalidFrame, InvalidExpression
         DuplicateKeys, SchemaMismatch, ConstraintViolated
         TableNotFound, TableExists, VersionNotFound, StagedDataMissing
-        RequestIdConflict, EngineRefused, ResultTooLarge
+        RequestIdConflict, EngineRefused, ResultTooLarge, InvalidSignature
       TransientError         retryable: again, it may succeed
         QueueUnavailable, QueueFull
         EngineUnavailable
@@ -170,6 +170,12 @@ class ResultTooLarge(RequestError):
     """The result has more rows or bytes than the call allows; nothing of it was kept."""
 
     code = "result_too_large"
+
+
+class InvalidSignature(RequestError):
+    """Workers take what is signed with their key, and this is not; nothing was applied."""
+
+    code = "invalid_signature"
 
 
 class TransientError(DeltaqError):

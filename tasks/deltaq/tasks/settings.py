@@ -37,7 +37,10 @@ MiB = 1 << 20
 QueueName = Literal["commits", "bulk", "reads", "maintenance"]
 
 #: May be given as files, too; spark_conf holds the keys of storage.
-SECRETS = ("redis_url", "redis_password", "broker_url", "spark_conf")
+SECRETS = (
+    *("redis_url", "redis_password", "broker_url", "signing_key", "signing_key_old"),
+    "spark_conf",
+)
 
 
 class Settings(BaseSettings):
@@ -76,6 +79,14 @@ class Settings(BaseSettings):
         None, description="Certificate to show to a rediss:// server that asks for one."
     )
     redis_key_file: Path | None = Field(None, description="Private key of redis_cert_file.")
+    signing_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Clients sign requests with it, and workers that have it apply no others.",
+    )
+    signing_key_old: SecretStr | None = Field(
+        None, min_length=32, description="What workers take besides, while the key is replaced."
+    )
     redis_timeout: float = Field(5.0, gt=0, description="How long Redis may take to answer.")
     outcome_ttl: int = Field(7 * 86400, gt=0, description="How long outcomes are kept.")
     inbox_max_requests: int = Field(

@@ -211,6 +211,8 @@ def open_staged(path: Path) -> Iterator[pq.ParquetFile]:
             is found while it is read.
         StorageUnavailable: The storage cannot be read now.
     """
+    if path.is_symlink():
+        raise StagedDataMissing(f"{path}: a link is no staged file")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_owner(path, _footer(path, file))
@@ -258,4 +260,14 @@ def staged_request(path: Path) -> Request:
         InvalidRequest: The request in it cannot be understood.
     """
     with open_staged(path) as file:
-        return decode_request(_footer(path, file))
+        return request_of(path, file)
+
+
+def request_of(path: Path, file: pq.ParquetFile) -> Request:
+    """Read the request in the footer of a staged file that is open.
+
+    Raises:
+        StagedDataMissing: It has no request in it.
+        InvalidRequest: The request in it cannot be understood.
+    """
+    return decode_request(_footer(path, file))

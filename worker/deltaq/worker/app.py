@@ -28,6 +28,7 @@ from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane, check_table_name
 from deltaq.tasks.settings import Settings
+from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.committer import Committer
 from deltaq.worker.engines.native import NativeEngine
@@ -42,6 +43,7 @@ from deltaq.worker.recovery import Recovery
 from deltaq.worker.redis_check import check_redis
 from deltaq.worker.remover import Remover
 from deltaq.worker.router import Router
+from deltaq.worker.signatures import Signatures
 from deltaq.worker.stopping import Emergency
 from deltaq.worker.sweeper import Sweeper
 from deltaq.worker.warm import WarmSpark, WarmState
@@ -72,6 +74,7 @@ class Worker:
         lake = Lake(settings.lake)
         staging = StagingArea(settings.staging_root)
         inbox = Inbox(client, settings)
+        signer = signer_of(settings)
         router = Router(
             native=None if settings.engine == "spark" else NativeEngine(lake, staging),
             spark=SparkEngine(self.warm, lake, staging) if self.warm else None,
@@ -97,7 +100,8 @@ class Worker:
             lake=lake,
             staging=staging,
             inbox=inbox,
-            ask=partial(ask, self.app),
+            ask=partial(ask, self.app, signer=signer),
+            signer=signer,
             keep=settings.read_ttl,
             observers=self.observers,
         )
@@ -108,6 +112,7 @@ class Worker:
             router=router,
             lake=lake,
             settlement=Settlement(inbox, staging, self.remover, observers=self.observers),
+            signatures=None if signer is None else Signatures(signer, staging),
             recovery=recovery,
             settings=settings,
             lanes=tuple(ln for ln in LANES if keys.lane_queue(ln) in self._queues),
@@ -164,8 +169,8 @@ class Worker:
                 committer.drain(table)
 
         @self.app.task(name=keys.READ_TASK, send_events=False)  # type: ignore[untyped-decorator]
-        def read(query: str) -> None:
-            reader.answer(query)
+        def read(query: str, signature: str | None = None) -> None:
+            reader.answer(query, signature)
 
     def _ring(self, table: str, lane: Lane) -> None:
         try:

@@ -34,6 +34,7 @@ from deltaq.worker.outcomes import Settlement, committed, read_back
 from deltaq.worker.pressure import GroupLimits, Pressure
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.router import Performed, Router
+from deltaq.worker.signatures import Signatures
 from deltaq.worker.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Committer:
         router: Has an engine perform them.
         lake: Where the tables are.
         settlement: Writes outcomes and cleans up the staged files.
+        signatures: Checks who asked for what; None takes requests from anybody.
         recovery: Tells Redis again what it forgot.
         settings: Limits of groups and time.
         lanes: Those that this worker serves.
@@ -74,6 +76,7 @@ class Committer:
         router: Router,
         lake: Lake,
         settlement: Settlement,
+        signatures: Signatures | None = None,
         recovery: Recovery,
         settings: Settings,
         lanes: tuple[Lane, ...],
@@ -86,6 +89,7 @@ class Committer:
         self._router = router
         self._lake = lake
         self._settlement = settlement
+        self._signatures = signatures
         self._recovery = recovery
         self._settings = settings
         self._lanes = lanes
@@ -243,6 +247,8 @@ class Committer:
     def _apply(self, turn: Turn, group: CommitGroup) -> Performed:
         """Have a claimed group performed; after an error that is not the group's, end the claim."""
         try:
+            if self._signatures is not None:
+                self._signatures.check(group)
             return self._router.apply(group)
         except RequestError:
             raise

@@ -28,6 +28,7 @@ from deltaq.tasks.query import (
     decode_query,
     query_name,
 )
+from deltaq.tasks.signing import Signer
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.commits import commits_after
 from deltaq.worker.lake import Lake
@@ -52,6 +53,7 @@ class Reader:
         staging: Where results go.
         inbox: Where answers go.
         ask: Sends a query to the workers, this one included.
+        signer: Checks who sent a query; None answers to anybody.
         keep: How long an answer is kept, seconds.
         observers: Told of each answer.
     """
@@ -64,6 +66,7 @@ class Reader:
         staging: StagingArea,
         inbox: Inbox,
         ask: Callable[[str], None],
+        signer: Signer | None = None,
         keep: float,
         observers: Observer = NOBODY,
     ) -> None:
@@ -71,15 +74,20 @@ class Reader:
         self._lake = lake
         self._staging = staging
         self._inbox = inbox
+        self._signer = signer
         self._keep = keep
         self._observers = observers
         self._room = WaitingRoom(lake, ask=ask, refuse=self._settle)
         self._scans = Scans(router=router, staging=staging, patience=keep, settle=self._settle)
 
-    def answer(self, wire: str) -> None:
+    def answer(self, wire: str, signature: str | None = None) -> None:
         """Answer a query and tell its client, unless it has been answered.
 
         A scan is only begun, and a query that waits for a version is answered later.
+
+        Args:
+            wire: The query.
+            signature: Of its sender, where this worker asks for one.
 
         Raises:
             InvalidRequest: It is no query; nobody can be told.
@@ -90,6 +98,8 @@ class Reader:
             return  # sent again because the answer took long
         began = time.monotonic()
         try:
+            if self._signer is not None:
+                self._signer.check_query(wire, signature)
             if self._room.holds(query):
                 return
             if isinstance(query, Scan):
