@@ -218,8 +218,11 @@ def open_staged(path: Path) -> Iterator[pq.ParquetFile]:
             _check_owner(path, _footer(path, file))
             yield file
     except FileNotFoundError as exc:
-        raise StagedDataMissing(f"{path}: the staged file is gone") from exc
-    except pa.ArrowInvalid as exc:
+        raise StagedDataMissing(
+            f"{path}: the staged file is not there: it was removed, or the client that staged it "
+            "has another lake or staging area"
+        ) from exc
+    except (pa.ArrowInvalid, UnicodeDecodeError) as exc:
         raise StagedDataMissing(f"{path}: not a whole Parquet file: {exc}") from exc
     except OSError as exc:
         if exc.errno is None:  # Arrow's own, of the content
