@@ -145,8 +145,8 @@ class AsyncFuture(BaseFuture[T]):
 
         Examples:
             >>> future = await client.append("prices", frame)
-            >>> future.add_done_callback(print)
-            >>> future.remove_done_callback(print)
+            >>> future.add_done_callback(repr)
+            >>> future.remove_done_callback(repr)
             1
         """
         if self._callbacks is None:

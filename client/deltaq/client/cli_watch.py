@@ -23,7 +23,7 @@ def watch(
     tables: Annotated[
         list[str],
         typer.Argument(
-            metavar="TABLE...",
+            metavar="TABLE",
             help="Names of tables; they need not exist yet.",
             show_default=False,
             autocompletion=complete_table,

@@ -273,8 +273,8 @@ class Future(concurrent.futures.Future[T], BaseFuture[T]):
 
         Examples:
             >>> future = client.append("prices", frame)
-            >>> future.add_done_callback(print)
-            >>> future.remove_done_callback(print) in (0, 1)  # 0 when it was called already
+            >>> future.add_done_callback(repr)
+            >>> future.remove_done_callback(repr) in (0, 1)  # 0 when it was called already
             True
         """
         with self._condition:

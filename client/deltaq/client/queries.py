@@ -235,9 +235,10 @@ class Queries:
             VersionNotFound: By the iterator: the log was cleaned of ``from_version``.
 
         Examples:
-            >>> with client.watch("prices", from_version=0, timeout=1.0) as commits:
+            >>> with client.watch("prices", from_version=0) as commits:
             ...     for commit in commits:
             ...         print(commit.version, commit.operation, commit.rows)
+            ...         break  # or go on for ever
             0 append 2
         """
         if not isinstance(poll, int | float) or not poll > 0:

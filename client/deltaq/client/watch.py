@@ -23,9 +23,10 @@ class Watch(Iterator[Commit]):
     it is closed: use it in a ``with`` block.
 
     Examples:
-        >>> with client.watch("prices", from_version=0, timeout=1.0) as commits:
+        >>> with client.watch("prices", from_version=0) as commits:
         ...     for commit in commits:
         ...         print(commit.version, commit.operation, commit.rows)
+        ...         break  # or go on for ever
         0 append 2
     """
 
@@ -126,9 +127,10 @@ class AsyncWatch(AsyncIterator[Commit]):
     closed; of tasks that share one, each commit goes to one.
 
     Examples:
-        >>> async with client.watch("prices", from_version=0, timeout=1.0) as commits:
+        >>> async with client.watch("prices", from_version=0) as commits:
         ...     async for commit in commits:
         ...         print(commit.version, commit.operation, commit.rows)
+        ...         break  # or go on for ever
         0 append 2
     """
 
