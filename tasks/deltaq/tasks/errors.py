@@ -77,7 +77,13 @@ class DeltaqError(Exception):
 
 
 class ConfigurationError(DeltaqError):
-    """A setting is missing, unknown, impossible, or contradicts another; it is named."""
+    """A setting is missing, unknown, impossible, or contradicts another; it is named.
+
+    Examples:
+        >>> Client(lak="./lake")
+        Traceback (most recent call last):
+        deltaq.tasks.errors.ConfigurationError: unknown setting lak (argument) (did you mean 'lake'?)
+    """
 
     code = "configuration"
 
@@ -113,13 +119,27 @@ class InvalidExpression(RequestError):
 
 
 class DuplicateKeys(RequestError):
-    """Two rows of one merge have the same keys; nothing of it was written."""
+    """Two rows of one merge have the same keys; nothing of it was written.
+
+    Examples:
+        >>> twice = pd.DataFrame({"symbol": ["IBM", "IBM"], "price": [101.5, 102.0]})
+        >>> future = client.merge("prices", twice, keys="symbol")
+        >>> future.exception(timeout=30).details["keys"]
+        [{'symbol': 'IBM'}]
+    """
 
     code = "duplicate_keys"
 
 
 class SchemaMismatch(RequestError):
-    """Columns or types do not fit the table without loss; nothing was written."""
+    """Columns or types do not fit the table without loss; nothing was written.
+
+    Examples:
+        >>> future = client.append("prices", pd.DataFrame({"symbol": ["IBM"], "prise": [101.5]}))
+        >>> future.result(timeout=30)
+        Traceback (most recent call last):
+        deltaq.tasks.errors.SchemaMismatch: ...'prise' is not in it (did you mean 'price'?)...
+    """
 
     code = "schema_mismatch"
 
@@ -143,7 +163,13 @@ class TableExists(RequestError):
 
 
 class VersionNotFound(RequestError):
-    """The table has no such version or timestamp, or no longer keeps it."""
+    """The table has no such version or timestamp, or no longer keeps it.
+
+    Examples:
+        >>> future = client.read("prices", version=9)
+        >>> future.exception(timeout=30).details
+        {'oldest': 0, 'newest': 0}
+    """
 
     code = "version_not_found"
 
@@ -246,7 +272,17 @@ class OutcomeError(DeltaqError):
 
 
 class ResultTimeout(OutcomeError, TimeoutError):
-    """The wait ended first; the request goes on and can be asked for again by its id."""
+    """The wait ended first; the request goes on and can be asked for again by its id.
+
+    Examples:
+        >>> future = client.append("prices", frame)
+        >>> try:
+        ...     outcome = future.result(timeout=0)
+        ... except ResultTimeout:
+        ...     outcome = client.outcome("prices", future.request_id)
+        >>> str(outcome.state) in ("queued", "committed")
+        True
+    """
 
     code = "result_timeout"
 
