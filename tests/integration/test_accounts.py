@@ -27,6 +27,7 @@ from deltaq.tasks.errors import (
 )
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import load_settings
+from deltaq.tasks.workers import read_workers
 from tests.support.programs import environment
 from tests.support.tls_redis import USERS, TlsRedis, tls_redis
 from tests.support.waiting import wait_until
@@ -37,7 +38,7 @@ ROWS = pa.table({"id": [1, 2], "name": ["rows-do-not-pass-by-here", "b"]})
 BESIDES = {
     *("ping", "info", "eval", "evalsha", "script|load"),  # to connect, and to run scripts
     *("hmget", "subscribe", "unsubscribe"),  # to hear of outcomes and commits
-    *("smembers", "hget", "xlen", "xrange", "time"),  # the status
+    *("smembers", "hget", "xlen", "xrange", "time", "zrange", "get"),  # the status
     *("lpush", "llen", "sadd", "smembers", "multi", "exec"),  # Celery, to send
 }
 _CALL = re.compile(r"redis\.call\('(\w+)'")
@@ -117,6 +118,8 @@ def test_a_client_account_does_all_that_a_client_can(client: Client, server: Tls
     assert client.tables() == ["t"]
     assert client.detail("t")["version"] == client.history("t")["version"][0].as_py()
     assert client.status() == []
+    with server.connect("client") as ours:
+        assert [worker.is_lost for worker in read_workers(ours)] == [False]
     found = client.outcome("t", futures[0].request_id)
     assert found is not None
     assert found.state == "committed"

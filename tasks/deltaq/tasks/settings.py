@@ -123,6 +123,12 @@ class Settings(BaseSettings):
     memory_high: float = Field(
         0.85, gt=0, le=1, description="Share of its memory above which commits are smaller."
     )
+    maintenance_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of the time that maintenance takes of a table that is written to.",
+    )
     stop_timeout: float = Field(
         45.0, gt=0, description="A worker that was told to stop does so at once after this."
     )
@@ -130,6 +136,18 @@ class Settings(BaseSettings):
         ("commits", "bulk", "reads", "maintenance"),
         min_length=1,
         description="What a worker serves; in the environment, names with commas between them.",
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of /metrics, /healthz and /readyz; 0 for any that is free. Default: none.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address they are served on; 0.0.0.0 for all of the machine."
+    )
+    metrics_tables: int = Field(
+        50, ge=0, le=10_000, description="Tables that metrics name; the others are summed up."
     )
     engine: Literal["auto", "native", "spark"] = Field(
         "auto", description="What performs requests; auto chooses for each."

@@ -35,6 +35,7 @@ from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
+from deltaq.worker.monitor import Monitor
 from deltaq.worker.observers import Observers
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.pool import WakingPool
@@ -70,6 +71,7 @@ class Worker:
         self.warm = (
             WarmSpark(settings, on_ready=self._spark_is_warm) if settings.spark == "on" else None
         )
+        self.monitor = Monitor(settings, name=self.name, warm=self.warm, stopping=self.stopping)
         self._redis = client = connect(settings)
         lake = Lake(settings.lake)
         staging = StagingArea(settings.staging_root)
@@ -80,11 +82,15 @@ class Worker:
             spark=SparkEngine(self.warm, lake, staging) if self.warm else None,
             settings=settings,
         )
-        self.observers = Observers()
+        self.observers = Observers(self.monitor.observers)
         self.leases = Leases(client, settings, holder=self.name, observers=self.observers)
         recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
         self.emergency = Emergency(
-            leases=self.leases, inbox=inbox, warm=self.warm, limit=settings.stop_timeout
+            leases=self.leases,
+            inbox=inbox,
+            warm=self.warm,
+            limit=settings.stop_timeout,
+            farewell=self.monitor.heartbeat.close,
         )
         self.sweeper = Sweeper(
             client,
@@ -151,7 +157,11 @@ class Worker:
             without_gossip=True,
             without_mingle=True,
         )
-        celery_worker.start()
+        self.monitor.start()
+        try:
+            celery_worker.start()
+        finally:
+            self.monitor.close()
         return int(celery_worker.exitcode or 0)
 
     def _register_tasks(self) -> None:
@@ -186,6 +196,7 @@ class Worker:
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
         check_redis(self._redis)
         self.sweeper.start()
+        self.monitor.health.serving.set()
         logger.info("%s serves %s", self.name, ", ".join(self.settings.queues))
 
     def _stop(self, **_: Any) -> None:

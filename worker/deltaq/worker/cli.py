@@ -56,6 +56,12 @@ def worker(
     spark_master: Annotated[
         str | None, typer.Option(metavar="URL", help="Spark master.", show_default=False)
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Port of /metrics and /readyz; none by default.", show_default=False
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Node name in Celery and Flower.", show_default=False),
@@ -75,6 +81,7 @@ def worker(
         engine=engine,
         spark=spark,
         spark_master=spark_master,
+        metrics_port=metrics_port,
     )
     from deltaq.worker.app import Worker  # Celery and Spark are slow to import
     from deltaq.worker.java import find_java

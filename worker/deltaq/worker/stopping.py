@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.inbox import LANES, Inbox
@@ -33,15 +34,23 @@ class Emergency:
         inbox: Where its requests wait.
         warm: Its Spark, if it has one.
         limit: Seconds that it may take to stop in order.
+        farewell: Says that the worker ends, so that nobody misses it.
     """
 
     def __init__(
-        self, *, leases: Leases, inbox: Inbox, warm: WarmSpark | None, limit: float
+        self,
+        *,
+        leases: Leases,
+        inbox: Inbox,
+        warm: WarmSpark | None,
+        limit: float,
+        farewell: Callable[[], None],
     ) -> None:
         self._leases = leases
         self._inbox = inbox
         self._warm = warm
         self._limit = limit
+        self._farewell = farewell
         self._told_again = threading.Event()
 
     def arm(self) -> None:
@@ -56,7 +65,9 @@ class Emergency:
             logger.warning("told again to stop: stopping at once")
         else:
             logger.warning("not stopped within %g s: stopping at once", self._limit)
-        last_acts = [threading.Thread(target=self._give_back, daemon=True)]
+        last_acts = [
+            threading.Thread(target=act, daemon=True) for act in (self._give_back, self._farewell)
+        ]
         if self._warm is not None:
             last_acts.append(threading.Thread(target=self._warm.stop, daemon=True))
         deadline = time.monotonic() + _GRACE
