@@ -194,7 +194,7 @@ def created_fields(frame: pa.Schema, names: Sequence[str], table: str) -> list[p
             problems.append(f"column {column!r}: {exc}")
     if problems:
         raise InvalidFrame(
-            f"the frame cannot be stored in table {table}: {'; '.join(problems)}",
+            f"table {table} cannot have this: {'; '.join(problems)}",
             table=table,
             details={"problems": problems},
         )
