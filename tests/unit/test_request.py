@@ -57,6 +57,7 @@ common = {
     "size_bytes": numbers,
     "engine": engines,
     "expires_ms": st.none() | numbers,
+    "submitted_by": st.none() | texts,
 }
 with_rows = {**common, "rows": numbers, "shape": texts, "partition_by": st.none() | columns}
 requests = st.one_of(
