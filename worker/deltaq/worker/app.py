@@ -18,7 +18,6 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
 from kombu.transport import redis as transport
-from kombu.transport import virtual
 
 from deltaq.tasks import keys
 from deltaq.tasks.broker import ask, count_rung, make_celery, ring
@@ -30,6 +29,7 @@ from deltaq.tasks.request import Lane, check_table_name
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker.channel import Channel
 from deltaq.worker.committer import Committer
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
@@ -214,36 +214,8 @@ class Worker:
             self.warm.stop()
 
 
-class _Channel(transport.Channel):
-    """Takes messages for good: wake-ups may be lost, workers may not.
-
-    kombu's own channel writes each message to Redis again until it is acknowledged, which takes
-    longer than taking a lease. And 5.7 puts messages back when a connection is lost, through one
-    that it has closed before, and the error ends Celery's worker.
-    """
-
-    QoS = virtual.QoS  # type: ignore[assignment]  # counts, in memory
-    do_restore = False
-
-    def close(self) -> None:
-        """Close at once: kombu would wait up to a second for one more message, and lose it."""
-        connection: Any = self._in_poll
-        if connection:
-            connection.disconnect()
-            self._in_poll = False
-        super().close()  # type: ignore[no-untyped-call]
-
-    def _brpop_read(self, **options: Any) -> Any:
-        """Take one message; drop what is none, which would end Celery's worker."""
-        try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError, LookupError, AttributeError) as exc:
-            logger.error("dropped a message that is none: %s: %s", type(exc).__name__, exc)
-            return True
-
-
 def _configure(app: Celery) -> None:
-    transport.Transport.Channel = _Channel
+    transport.Transport.Channel = Channel
     app.conf.update(
         # An early acknowledgement may lose a wake-up; a late one makes Celery run a task twice at
         # once after a lost connection.
