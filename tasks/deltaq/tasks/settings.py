@@ -39,7 +39,7 @@ QueueName = Literal["commits", "bulk", "reads", "maintenance"]
 #: May be given as files, too; spark_conf holds the keys of storage.
 SECRETS = (
     *("redis_url", "redis_password", "broker_url", "signing_key", "signing_key_old"),
-    "spark_conf",
+    *("flower_auth", "spark_conf"),
 )
 
 
@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     metrics_tables: int = Field(
         50, ge=0, le=10_000, description="Tables that metrics name; the others are summed up."
     )
+    events_per_second: int = Field(
+        3000, ge=0, description="Task events that a worker sends while Flower listens; 0 for none."
+    )
+    flower_auth: SecretStr | None = Field(
+        None, description="Name and password that Flower asks for, as 'name:password'."
+    )
     engine: Literal["auto", "native", "spark"] = Field(
         "auto", description="What performs requests; auto chooses for each."
     )
@@ -194,6 +200,13 @@ class Settings(BaseSettings):
         if urlsplit(url.get_secret_value()).scheme not in SCHEMES:
             raise ValueError(f"it must begin with one of {'://, '.join(SCHEMES)}://")
         return url
+
+    @pydantic.field_validator("flower_auth")
+    @classmethod
+    def _both(cls, auth: SecretStr | None) -> SecretStr | None:
+        if auth is not None and not all(auth.get_secret_value().partition(":")):
+            raise ValueError("it must be a name and a password, with a colon between them")
+        return auth
 
     @pydantic.field_validator("redis_ca_file", "redis_cert_file", "redis_key_file")
     @classmethod
