@@ -31,7 +31,7 @@ def order(client: Client, player: Player) -> str:
 
 
 def test_status_is_a_line_for_each_table(shell: Shell, client: Client, player: Player) -> None:
-    assert shell.run("status") == (0, b"", "no requests wait\n")
+    assert shell.run("status") == (0, b"", "no requests wait\nno worker is alive\n")
     client.append("prices", pa.table({"n": [1]}))
     client.append("prices", pa.table({"n": [1]}), lane="bulk")
     player.lease("prices")

@@ -20,8 +20,8 @@ from deltaq.tasks.errors import (
 from deltaq.tasks.verbs import Code, exit_code
 from deltaq.worker import cli as worker_cli
 
-#: Verbs that run until they are stopped, or tell a story; they have nothing to say in JSON.
-WITHOUT_JSON = {"worker", "demo"}
+#: Verbs that run until they are stopped, draw a screen or tell a story; they have nothing to say in JSON.
+WITHOUT_JSON = {"worker", "demo", "top"}
 
 
 def verbs() -> Iterator[tuple[str, Any]]:
@@ -43,9 +43,9 @@ VERBS = dict(verbs())
 def test_the_verbs_are_these() -> None:
     assert sorted(VERBS) == [
         *("append", "cancel", "config", "create", "dead-letters list", "dead-letters show"),
-        *("delete", "demo", "describe", "dev", "doctor", "drop", "history", "merge", "optimize"),
-        *("outcome", "overwrite", "read", "recover", "redrive", "restore", "sql", "status"),
-        *("tables", "vacuum", "watch", "worker"),
+        *("delete", "demo", "describe", "dev", "doctor", "drop", "history", "jars", "merge"),
+        *("optimize", "outcome", "overwrite", "read", "recover", "redrive", "restore", "sql"),
+        *("status", "tables", "top", "vacuum", "watch", "worker"),
     ]
 
 

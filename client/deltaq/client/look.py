@@ -1,22 +1,27 @@
-"""What ``deltaq status`` looks at, again and again."""
+"""What ``deltaq status`` and ``deltaq top`` look at, again and again."""
 
 from __future__ import annotations
 
 import time
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from deltaq.tasks.connection import connect
+from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
-from deltaq.tasks.status import TableStatus, read_status
+from deltaq.tasks.status import StatusReader, TableStatus
+from deltaq.tasks.workers import WorkerStatus, read_workers
 
 #: Tables that are looked at again although nothing waits for them any more.
 _MOST_REMEMBERED = 1000
-#: Dead letters that are counted.
-_MOST_DEAD = 10_000
+#: Folders and dead letters that are counted.
+_MOST_COUNTED = 10_000
+#: Seconds between two looks at the disk, which may be a slow one far away.
+_DISK_EVERY = 5.0
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -24,13 +29,17 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         tables: Those for which requests wait, or did at the last look.
+        idle_tables: Those in the lake for which none wait, as far as this machine sees the lake.
         rates: Requests settled in a second since the last look, by table.
+        workers: Those that run, and those that lately went silent.
         dead_letters: How many requests are given up.
         problem: Why there was nothing to see.
     """
 
     tables: list[TableStatus] = []
+    idle_tables: int = 0
     rates: dict[str, float] = {}
+    workers: list[WorkerStatus] = []
     dead_letters: int = 0
     problem: str | None = None
 
@@ -44,7 +53,8 @@ class Watcher:
 
     def __init__(self, settings: Settings) -> None:
         self._redis = connect(settings, retries=0)
-        self._graves = StagingArea(settings.staging_root).root / "dead"
+        self._reader = StatusReader(self._redis)
+        self._disk = _Disk(settings)
         self._settled: dict[str, int] = {}
         self._at = 0.0
 
@@ -61,7 +71,7 @@ class Watcher:
             QueueUnavailable: Redis did not answer.
         """
         now = time.monotonic()
-        tables = read_status(self._redis, also=self._settled)
+        tables = self._reader.read(also=self._settled)
         rates = {
             t.table: max(0, t.settled - self._settled[t.table]) / (now - self._at)
             for t in tables
@@ -70,5 +80,38 @@ class Watcher:
         busy = (t for t in tables if t.lanes or rates.get(t.table))
         self._settled = {t.table: t.settled for t in islice(busy, _MOST_REMEMBERED)}
         self._at = now
-        letters = islice(self._graves.glob("*/*.json"), _MOST_DEAD)
-        return Look(tables=tables, rates=rates, dead_letters=sum(1 for _ in letters))
+        self._disk.look()
+        return Look(
+            tables=tables,
+            idle_tables=len(self._disk.tables.difference(t.table for t in tables if t.lanes)),
+            rates=rates,
+            workers=read_workers(self._redis),
+            dead_letters=self._disk.dead_letters,
+        )
+
+    def look_or_tell(self) -> Look:
+        """Look once; where Redis does not answer, that is what there is to see."""
+        try:
+            return self.look()
+        except DeltaqError as exc:
+            return Look(problem=str(exc))
+
+
+class _Disk:
+    """What the folders of lake and staging area tell."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lake: Path = settings.lake
+        self._graves = StagingArea(settings.staging_root).root / "dead"
+        self._due = 0.0
+        self.tables: set[str] = set()
+        self.dead_letters = 0
+
+    def look(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        logs = islice(self._lake.glob("*/_delta_log"), _MOST_COUNTED)
+        self.tables = {log.parent.name for log in logs}
+        letters = islice(self._graves.glob("*/*.json"), _MOST_COUNTED)
+        self.dead_letters = sum(1 for _ in letters)
+        self._due = time.monotonic() + _DISK_EVERY

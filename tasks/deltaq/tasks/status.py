@@ -11,14 +11,15 @@ import msgspec
 import redis
 
 from deltaq.tasks import keys
-from deltaq.tasks.connection import queue_errors
+from deltaq.tasks.connection import Scripts, queue_errors
 from deltaq.tasks.inbox import LANES
 from deltaq.tasks.request import Lane
+from deltaq.tasks.slices import Slices, decode_slices
 
-#: Tables looked at in one round trip.
+#: Tables looked at in one call, so that commits get in between: 2 ms.
 _TABLES_AT_ONCE = 250
-#: Commands for each of them: the lease, the sequences, then length and head of each lane.
-_COMMANDS = 2 + 2 * len(LANES)
+#: What status.lua tells of each of them.
+_ANSWERS = 3 + 4 * len(LANES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ class TableStatus:
         lanes: Those in which requests wait.
         holder: The worker that has its lease, None if nobody has.
         retrying: Set when its requests fail for reasons that may pass.
+        slices: How far the request came that is done in slices, if one is begun.
         settled: Requests that left its lanes since Redis began to count; their rate tells how
             fast it goes on.
 
@@ -75,12 +77,14 @@ class TableStatus:
     holder: str | None
     retrying: Retrying | None
     settled: int = 0
+    slices: Slices | None = None
 
 
 class _Head(msgspec.Struct):
     """What is read of a request, whatever its wire version."""
 
     submitted_at_ms: int = 0
+    request_id: str = ""
 
 
 class _Retry(msgspec.Struct):
@@ -92,74 +96,88 @@ class _Retry(msgspec.Struct):
     next_ms: int
 
 
-def read_status(client: redis.Redis, *, also: Iterable[str] = ()) -> list[TableStatus]:
+def read_status(client: redis.Redis) -> list[TableStatus]:
     """List the tables for which requests wait, by name.
 
     Args:
         client: Connections to the queue's Redis.
-        also: Names of tables to list in any case.
 
     Raises:
         QueueUnavailable: Redis did not answer.
     """
-    with queue_errors():
-        members: Any = client.smembers(keys.TABLES)
+    return StatusReader(client).read()
+
+
+class StatusReader:
+    """Reads what waits, as often as one likes: a thousand tables take some milliseconds.
+
+    Args:
+        client: Connections to the queue's Redis.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._scripts = Scripts(client)
+
+    def read(self, *, also: Iterable[str] = ()) -> list[TableStatus]:
+        """List the tables for which requests wait, by name.
+
+        Args:
+            also: Names of tables to list in any case.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+        """
+        with queue_errors():
+            members: Any = self._client.smembers(keys.TABLES)
         wanted = set(also)
         names = sorted(wanted | members)
-        chunks = (
-            names[start : start + _TABLES_AT_ONCE]
-            for start in range(0, len(names), _TABLES_AT_ONCE)
-        )
         return [
             status
-            for chunk in chunks
-            for status in _read(client, chunk)
+            for start in range(0, len(names), _TABLES_AT_ONCE)
+            for status in self._read(names[start : start + _TABLES_AT_ONCE])
             if status.lanes or status.table in wanted
         ]
 
-
-def _read(client: redis.Redis, tables: Sequence[str]) -> list[TableStatus]:
-    pipeline = client.pipeline(transaction=False)
-    pipeline.time()
-    for table in tables:
-        pipeline.hget(keys.lease(table), "holder")
-        pipeline.hmget(keys.seq(table), "retry", *(f"bytes:{lane}" for lane in LANES), *LANES)
-        for lane in LANES:
-            pipeline.xlen(keys.inbox(table, lane))
-            pipeline.xrange(keys.inbox(table, lane), count=1)
-    (seconds, microseconds), *answers = pipeline.execute()
-    now_ms = seconds * 1000 + microseconds // 1000
-    return [
-        _status(table, answers[place * _COMMANDS : (place + 1) * _COMMANDS], now_ms)
-        for place, table in enumerate(tables)
-    ]
+    def _read(self, tables: Sequence[str]) -> list[TableStatus]:
+        arguments = [len(LANES), *LANES, *tables]
+        now_ms, *told = self._scripts.run("status", [], arguments)
+        return [
+            _status(table, told[place * _ANSWERS : (place + 1) * _ANSWERS], now_ms)
+            for place, table in enumerate(tables)
+        ]
 
 
 def _status(table: str, answers: Sequence[Any], now_ms: int) -> TableStatus:
-    holder, (retry, *numbers), *inboxes = answers
-    sizes, sequences = numbers[: len(LANES)], numbers[len(LANES) :]
+    holder, retry, sliced, *by_lane = answers
+    heads = [_head(wire or "") for wire in by_lane[1::4]]
     lanes = {
-        lane: LaneStatus(
-            requests=waiting, size_bytes=int(size or 0), oldest_seconds=_age(head[0][1]["r"])
-        )
-        for lane, size, waiting, head in zip(LANES, sizes, inboxes[::2], inboxes[1::2], strict=True)
-        if waiting and head
+        lane: LaneStatus(requests=waiting, size_bytes=int(size or 0), oldest_seconds=_age(head))
+        for lane, waiting, head, size in zip(LANES, by_lane[::4], heads, by_lane[2::4], strict=True)
+        if waiting
     }
+    begun = (decode_slices(sliced, head.request_id) for head in heads)
     return TableStatus(
         table=table,
         lanes=lanes,
         holder=holder,
         retrying=_retrying(retry, now_ms) if retry else None,
-        settled=sum(int(last or 0) for last in sequences) - sum(inboxes[::2]),
+        settled=sum(int(last or 0) for last in by_lane[3::4]) - sum(by_lane[::4]),
+        slices=next(filter(None, begun), None),
     )
 
 
-def _age(wire: str) -> float:
+def _head(wire: str) -> _Head:
     try:
-        submitted_at_ms = msgspec.json.decode(wire, type=_Head).submitted_at_ms
+        return msgspec.json.decode(wire, type=_Head)
     except msgspec.MsgspecError:
-        return 0.0  # no request; the committer refuses it
-    return max(0.0, round(time.time() - submitted_at_ms / 1000, 3))
+        return _Head()  # no request; the committer refuses it
+
+
+def _age(head: _Head) -> float:
+    if not head.submitted_at_ms:
+        return 0.0
+    return max(0.0, round(time.time() - head.submitted_at_ms / 1000, 3))
 
 
 def _retrying(retry: str, now_ms: int) -> Retrying:

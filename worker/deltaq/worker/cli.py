@@ -17,6 +17,7 @@ from deltaq.tasks.errors import ConfigurationError, DeltaqError
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.verbs import QUEUE, SYSTEM, Code, Json, Lake, RedisUrl, Verbs
 from deltaq.worker.cli_doctor import doctor
+from deltaq.worker.cli_jars import jars
 from deltaq.worker.cli_recover import recover
 
 app = typer.Typer(
@@ -164,6 +165,7 @@ def demo(
 
 app.command(rich_help_panel=QUEUE)(recover)
 app.command(rich_help_panel=QUEUE)(doctor)
+app.command(rich_help_panel=SYSTEM)(jars)
 
 
 def _log(level: LogLevel) -> None:
