@@ -19,7 +19,12 @@ from tests.support.waiting import wait_until
 def test_a_worker_warns_once_of_a_redis_without_a_log_and_serves(lake: Path) -> None:
     log = lake.parent / "log"
     with RedisServer() as server, log.open("wb") as output:
-        env = environment(DELTAQ_LAKE=str(lake), DELTAQ_REDIS_URL=server.url, DELTAQ_SPARK="off")
+        env = environment(
+            DELTAQ_LAKE=str(lake),
+            DELTAQ_REDIS_URL=server.url,
+            DELTAQ_SPARK="off",
+            DELTAQ_LOG_FORMAT="human",
+        )
         command = [sys.executable, "-m", "deltaq.worker", "worker"]
         with subprocess.Popen(command, env=env, stdout=output, stderr=output) as worker:
             wait_until(lambda: "serves" in log.read_text(), within=60, saying=log.read_text)

@@ -18,6 +18,7 @@ from deltaq.client import (
     cli_watch,
     cli_writes,
 )
+from deltaq.tasks.logs import set_up_logging
 from deltaq.tasks.verbs import Verbs
 
 #: Entry points that bring further verbs.
@@ -58,6 +59,7 @@ def _common(
 
 def main() -> None:
     """Run ``deltaq``."""
+    set_up_logging("ERROR", "human")  # a worker has settings of its own for this
     for module in _OWN:
         _take(module.app)
     for entry_point in importlib.metadata.entry_points(group=_GROUP):

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.logs import LogFormat, LogLevel
 from deltaq.tasks.masking import masked_values
 from deltaq.tasks.redis_url import SCHEMES, for_celery, with_certificates, with_password
 from deltaq.tasks.suggest import did_you_mean
@@ -170,6 +171,10 @@ class Settings(BaseSettings):
     )
     ivy_settings: Path | None = Field(
         None, description="Ivy settings for a Maven repository other than Maven Central."
+    )
+    log_level: LogLevel = Field("INFO", description="What a worker logs: lines of at least this.")
+    log_format: LogFormat = Field(
+        "auto", description="Lines of json, or human; auto is human in a terminal."
     )
 
     @pydantic.field_validator(

@@ -30,6 +30,7 @@ from deltaq.tasks.settings import Settings
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.channel import Channel
+from deltaq.worker.commit_log import CommitLog
 from deltaq.worker.committer import Committer
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
@@ -82,7 +83,8 @@ class Worker:
             spark=SparkEngine(self.warm, lake, staging) if self.warm else None,
             settings=settings,
         )
-        self.observers = Observers(self.monitor.observers)
+        self.commit_log = CommitLog()
+        self.observers = Observers([self.commit_log, *self.monitor.observers])
         self.leases = Leases(client, settings, holder=self.name, observers=self.observers)
         recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
         self.emergency = Emergency(
@@ -209,6 +211,7 @@ class Worker:
         self.reader.close()
         self.sweeper.close()
         self.remover.close()
+        self.commit_log.close()
         self.leases.close()
         if self.warm:
             self.warm.stop()

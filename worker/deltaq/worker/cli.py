@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from deltaq.tasks.errors import ConfigurationError, DeltaqError
+from deltaq.tasks.logs import LogFormat, LogLevel, secrets_of, set_up_logging
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.verbs import QUEUE, SYSTEM, Code, Json, Lake, RedisUrl, Verbs
 from deltaq.worker.cli_doctor import doctor
@@ -27,7 +28,6 @@ app = typer.Typer(
 logger = logging.getLogger(__name__)
 
 
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Spark = Annotated[
     Literal["on", "off"] | None,
     typer.Option(help="Off: no Spark and no Java needed.", show_default=False),
@@ -67,13 +67,20 @@ def worker(
         str | None,
         typer.Option(metavar="NAME", help="Node name in Celery and Flower.", show_default=False),
     ] = None,
-    log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = "INFO",
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="Least of what is logged.", show_default=False)
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            help="How; by default for people in a terminal, else JSON.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Run a worker until it gets SIGTERM or Ctrl-C.
 
     Example: deltaq worker --lake /data/lake --queues commits,reads
     """
-    _log(log_level)
     settings = load_settings(
         lake=lake,
         redis_url=redis_url,
@@ -83,7 +90,10 @@ def worker(
         spark=spark,
         spark_master=spark_master,
         metrics_port=metrics_port,
+        log_level=log_level,
+        log_format=log_format,
     )
+    set_up_logging(settings.log_level, settings.log_format, secrets=secrets_of(settings))
     from deltaq.worker.app import Worker  # Celery and Spark are slow to import
     from deltaq.worker.java import find_java
 
@@ -166,11 +176,3 @@ def demo(
 app.command(rich_help_panel=QUEUE)(recover)
 app.command(rich_help_panel=QUEUE)(doctor)
 app.command(rich_help_panel=SYSTEM)(jars)
-
-
-def _log(level: LogLevel) -> None:
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    # Every wake-up is a Celery task; each would be two lines.
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
-    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
-    logging.getLogger("py4j").setLevel(logging.WARNING)

@@ -324,7 +324,9 @@ class Committer:
         if isinstance(exc, CommitConflict):
             longest = min(longest, _LONGEST_AFTER_CONFLICT)
         pause = self._note_retry(turn, exc, longest=longest)
-        logger.warning("table %s: %s; trying again in %.1f s", turn.lease.table, exc, pause)
+        table = turn.lease.table
+        told = {"action": "retried", "table": table, "error": exc.code, "pause_seconds": pause}
+        logger.warning("table %s: %s; trying again in %.1f s", table, exc, pause, extra=told)
         if time.monotonic() + pause < turn.deadline:
             self._stopping.wait(pause)
             return True

@@ -192,6 +192,16 @@ class Settlement:
             outcome.operation,
             request.request_id,
             error.message,
+            extra={
+                "action": "failed",
+                "request_id": request.request_id,
+                "table": request.table,
+                "lane": str(group.lane),
+                "operation": outcome.operation,
+                "sequence": member.sequence,
+                "attempt": attempt,
+                "error": error.code,
+            },
         )
         self._inbox.acknowledge(
             group.table,
@@ -264,11 +274,23 @@ class Settlement:
         return waiting
 
     def _refuse(self, lease: Lease, lane: Lane, entry: Entry, error: DeltaqError) -> None:
+        address = _read_address(entry.wire)
         logger.error(
-            "table %s, lane %s: entry %d refused: %s", lease.table, lane, entry.sequence, error
+            "table %s, lane %s: entry %d refused: %s",
+            lease.table,
+            lane,
+            entry.sequence,
+            error,
+            extra={
+                "action": "refused",
+                "request_id": address.request_id if address else None,
+                "table": lease.table,
+                "lane": str(lane),
+                "sequence": entry.sequence,
+                "error": error.code,
+            },
         )
         settled = []
-        address = _read_address(entry.wire)
         if address is not None:
             outcome = Outcome(
                 request_id=address.request_id,

@@ -121,7 +121,20 @@ class Reader:
 
     def _settle(self, query: Query, told: dict[str, Any] | DeltaqError) -> None:
         if isinstance(told, DeltaqError):
-            logger.info("%s of table %s failed: %s", query_name(query), query.table, told)
+            logger.info(
+                "%s %s of table %s failed: %s",
+                query_name(query),
+                query.request_id,
+                query.table,
+                told,
+                extra={
+                    "action": "failed",
+                    "request_id": query.request_id,
+                    "table": query.table,
+                    "operation": query_name(query),
+                    "error": told.code,
+                },
+            )
             told = {"state": State.FAILED, "error": info_from_error(told)}
         outcome = Outcome(
             request_id=query.request_id,

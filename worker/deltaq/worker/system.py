@@ -84,7 +84,10 @@ class System:
                 output = stack.enter_context(self.log.open("ab"))
             outer = {k: v for k, v in os.environ.items() if not k.startswith("DELTAQ_")}
             worker = self._spawner.spawn(
-                [sys.executable, "-m", module, "worker"], env={**outer, **self.env}, output=output
+                [sys.executable, "-m", module, "worker"],
+                # Whoever runs a system like this reads its log.
+                env={**outer, "DELTAQ_LOG_FORMAT": "human", **self.env},
+                output=output,
             )
         self.workers.append(worker)
         return worker.pid

@@ -1,0 +1,100 @@
+"""The line that each commit leaves in the log."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from deltaq.tasks.outcome import Outcome
+from deltaq.tasks.request import operation_of
+from deltaq.worker.observers import GroupCommitted, Observer
+
+logger = logging.getLogger(__name__)
+
+#: Ids of requests that one line names.
+_MOST_IDS = 20
+#: Commits that may wait for their lines: whoever reads the log may be slower than we commit.
+_ROOM = 100
+
+
+class CommitLog(Observer):
+    """Logs commits in a thread of its own, which a full pipe may hold up. Close it to end that."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.Queue[GroupCommitted | None] = queue.Queue(_ROOM)
+        self._left_out = 0
+        self._thread = threading.Thread(target=self._run, name="deltaq-commit-log", daemon=True)
+        self._thread.start()
+
+    def group_committed(self, commit: GroupCommitted) -> None:
+        """Have a commit logged; where too many wait already it is only counted."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        try:
+            self._waiting.put_nowait(commit)
+        except queue.Full:
+            self._left_out += 1
+
+    def close(self) -> None:
+        """Log what waits, and end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (commit := self._waiting.get()) is not None:
+            if self._left_out:
+                left_out, self._left_out = self._left_out, 0
+                logger.warning("%d commits have no line: the log is too slow", left_out)
+            facts = facts_of(commit)
+            logger.info("%s", _sentence(facts), extra=facts)
+
+
+def facts_of(commit: GroupCommitted) -> dict[str, Any]:
+    """List what a line of JSON tells of a commit; what an engine could not count is null."""
+    group, outcomes = commit.group, commit.outcomes
+    ids = [request.request_id for request in group.requests[:_MOST_IDS]]
+    return {
+        "action": "committed",
+        "table": group.table,
+        "lane": str(group.lane),
+        "operation": operation_of(group.first),
+        "version": commit.performed.commit.version,
+        "engine": commit.performed.engine,
+        "engine_reason": commit.performed.reason,
+        "requests": len(outcomes),
+        "rows": _sum(outcome.rows for outcome in outcomes),
+        "inserted": _sum(outcome.inserted for outcome in outcomes),
+        "updated": _sum(outcome.updated for outcome in outcomes),
+        "deleted": _sum(outcome.deleted for outcome in outcomes),
+        "size_bytes": sum(request.size_bytes for request in group.requests),
+        "attempt": commit.attempt,
+        "sequence": group.sequence,
+        "waited_seconds": _longest(outcomes),
+        "commit_seconds": commit.commit_seconds,
+        "request_ids": ids,
+    }
+
+
+def _sentence(facts: dict[str, Any]) -> str:
+    count, ids = facts["requests"], facts["request_ids"]
+    what = facts["operation"] if count == 1 else f"{count} x {facts['operation']}"
+    rows = "" if facts["rows"] is None else f"{facts['rows']} rows, "
+    version = "" if facts["version"] is None else f" in version {facts['version']}"
+    more = f" and {count - len(ids)} more" if count > len(ids) else ""
+    return (
+        f"table {facts['table']}: {what} committed{version} by {facts['engine'] or 'deltaq'}: "
+        f"{rows}waited {facts['waited_seconds']:.3f} s, took {facts['commit_seconds']:.3f} s; "
+        f"{' '.join(ids)}{more}"
+    )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _longest(outcomes: Iterable[Outcome]) -> float:
+    return max((outcome.waited_seconds or 0.0 for outcome in outcomes), default=0.0)
