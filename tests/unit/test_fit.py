@@ -215,7 +215,7 @@ def test_a_fitted_value_equals_the_original_or_an_error_is_raised(
     frame, field = (array, wanted) if nested else (before, target)
     try:
         schema = fit.fit_schema(pa.schema([("x", frame.type)]), pa.schema([("x", field)]), name="t")
-        fitted = fit._fit_batch(pa.record_batch({"x": frame}), schema).column(0)
+        fitted = fit.fit_batch(pa.record_batch({"x": frame}), schema).column(0)
     except SchemaMismatch:
         return
     after = fitted.field("x").flatten() if nested else fitted

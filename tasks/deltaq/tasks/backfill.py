@@ -61,9 +61,8 @@ Format = Literal["parquet", "csv", "jsonl"]
 class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A source file, or the piece of one, that belongs to a part.
 
-    A byte range of lines begins after the first newline at or past its start, unless it starts
-    at 0, and goes on to the end of the line that crosses its stop: ranges that cover a file
-    cover each line once, wherever they are cut.
+    Of a file of lines it may be any byte range, wherever it is cut: a line belongs to the range
+    in which it begins.
     """
 
     #: Absolute, as workers see it, or relative to the backfill's folder.
@@ -74,6 +73,8 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     row_groups: tuple[int, int] | None = None
     #: Of CSV and JSON lines that are not compressed: start and stop.
     byte_range: tuple[int, int] | None = None
+    #: Columns that the file lacks and its folders name, such as ``symbol=IBM``; None is null.
+    values: dict[str, str | None] = {}
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,7 +149,9 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float
     worker: str
     finished_at_ms: int
-    #: Rules of the table that all its rows were found to keep.
+    #: Types of the rows' columns, as :class:`Column` has them.
+    types: dict[str, str] = {}
+    #: Rules of the table that all rows were found to keep.
     rules: tuple[str, ...] = ()
 
 

@@ -23,6 +23,10 @@ WIRE_VERSION = 1
 MAX_TABLE_NAME = 128
 #: Hours; files of the last week may be needed by readers and time travel (Delta's default).
 SAFE_RETENTION_HOURS = 168
+#: Hours; what is longer is a mistake, and more than the engines can count.
+MAX_RETENTION_HOURS = 100 * 366 * 24
+#: Bytes; compacting to smaller files would make many.
+MIN_TARGET_BYTES = 64 * 1024
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _HEX_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -194,12 +198,19 @@ class Adopt(_Request, frozen=True, kw_only=True, tag="adopt"):
 
     mode: LoadMode
     rows: int
+    #: As of other requests that bring rows.
+    partition_by: tuple[str, ...] | None = None
+    schema_mode: SchemaMode | None = None
 
 
 class Optimize(_Request, frozen=True, kw_only=True, tag="optimize"):
     """Compact small files; with ``zorder`` order all rows along those columns, in one pass."""
 
     zorder: tuple[str, ...] = ()
+    #: Only partitions for which this holds.
+    where: str | None = None
+    #: Files below this size are small, and are made into such as have about it.
+    target_bytes: int | None = None
 
 
 class Vacuum(_Request, frozen=True, kw_only=True, tag="vacuum"):

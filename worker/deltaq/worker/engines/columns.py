@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import ConstraintViolated, InvalidFrame, InvalidRequest, SchemaMismatch
-from deltaq.tasks.request import Create, FrameRequest, Merge, Overwrite
+from deltaq.tasks.request import Adopt, Create, FrameRequest, Merge, Overwrite
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.delta_types import delta_name
 
@@ -17,7 +17,7 @@ from deltaq.worker.engines.delta_types import delta_name
 APPEND_ONLY = "it is append-only: its rows cannot be changed or removed"
 
 
-def check_partitions(request: FrameRequest, partitions: Sequence[str]) -> None:
+def check_partitions(request: FrameRequest | Adopt, partitions: Sequence[str]) -> None:
     """Check that a request names the partitions that its table has, or none.
 
     Raises:
@@ -32,7 +32,7 @@ def check_partitions(request: FrameRequest, partitions: Sequence[str]) -> None:
         )
 
 
-def check_new_partitions(request: FrameRequest | Create, schema: pa.Schema) -> None:
+def check_new_partitions(request: FrameRequest | Create | Adopt, schema: pa.Schema) -> None:
     """Check that a table with these columns can be partitioned as a request wants.
 
     Raises:

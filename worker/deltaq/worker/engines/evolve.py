@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import SchemaMismatch
-from deltaq.tasks.request import FrameRequest, Merge
+from deltaq.tasks.request import Adopt, FrameRequest, Merge
 from deltaq.worker.engines.delta_types import plain_type
 from deltaq.worker.engines.fit import created_fields
 
@@ -22,7 +22,7 @@ _NTZ = "timestampNtz"
 
 
 def evolve(
-    request: FrameRequest,
+    request: FrameRequest | Adopt,
     frame: pa.Schema,
     table: pa.Schema,
     *,
@@ -81,7 +81,7 @@ def check_new_columns(
             )
 
 
-def _is_written(request: FrameRequest, column: str) -> bool:
+def _is_written(request: FrameRequest | Adopt, column: str) -> bool:
     if not isinstance(request, Merge) or request.insert:
         return True
     return request.update is None or column in request.update

@@ -101,7 +101,7 @@ def fitted_batches(paths: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Reco
             threads = left > _BATCH_ROWS
             for batch in file.iter_batches(_BATCH_ROWS, columns=schema.names, use_threads=threads):
                 left -= batch.num_rows
-                yield _fit_batch(batch, schema)
+                yield fit_batch(batch, schema)
             if left:  # a page's header, which says how much is in it, has no checksum
                 raise StagedDataMissing(f"{path}: the staged file is damaged: {left} rows missing")
 
@@ -219,7 +219,12 @@ def _misfit(source: pa.Field, target: pa.Field) -> str | None:
     return None
 
 
-def _fit_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def fit_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Cast the columns of a batch to those of a schema, all of which it has.
+
+    Raises:
+        SchemaMismatch: A value does not fit; column, value and type are named.
+    """
     columns = [_fit_column(batch.column(f.name), f) for f in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

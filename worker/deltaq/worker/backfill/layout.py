@@ -1,0 +1,169 @@
+"""Writes rows as the files that a table will have: partitioned, sorted, of bounded size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from deltaq.tasks.backfill import PreparedFile
+from deltaq.tasks.staging import sync_folder
+from deltaq.worker.backfill.names import (
+    file_name,
+    partition_folder,
+    partition_value,
+    temporary_name,
+)
+from deltaq.worker.backfill.statistics import file_statistics
+
+#: As the native engine writes: its comment says why.
+_FORMAT: dict[str, Any] = {
+    "compression": "snappy",
+    "dictionary_pagesize_limit": 64 * 1024,
+    "store_schema": False,
+}
+#: Rows, and bytes in memory, of a row group; a file may end after each.
+_GROUP_ROWS, _GROUP_BYTES = 1 << 20, 64 << 20
+
+
+class Layout:
+    """Writes the files of one part, one at a time.
+
+    Args:
+        table: Folder of the table.
+        backfill_id: Of which backfill.
+        part: Number of the part.
+        partition_by: Columns that are not in the files, but in the names of their folders.
+        sort_by: Order of the rows within each file; nulls last.
+        target_bytes: Bytes of a file, about.
+    """
+
+    def __init__(
+        self,
+        table: Path,
+        backfill_id: str,
+        part: int,
+        *,
+        partition_by: Sequence[str],
+        sort_by: Sequence[str],
+        target_bytes: int,
+    ) -> None:
+        self._table = table
+        self._backfill_id = backfill_id
+        self._part = part
+        self._partition_by = list(partition_by)
+        self._sort_by = [(column, "ascending") for column in sort_by]
+        self._target_bytes = target_bytes
+        self._folders: set[Path] = set()
+        self.files: list[PreparedFile] = []
+
+    def write(self, rows: pa.Table) -> None:
+        """Write rows, which are held in memory, as files of their own."""
+        for values, some in self._partitioned(rows):
+            folder, left = partition_folder(values), self._sorted(some)
+            while left.num_rows:
+                left = left.slice(self._write_file(folder, values, left))
+
+    def sync(self) -> None:
+        """Make the names of all files durable; the files are so already."""
+        for folder in sorted(self._folders):
+            sync_folder(folder)
+
+    def _partitioned(self, rows: pa.Table) -> Iterator[tuple[dict[str, str | None], pa.Table]]:
+        kept = [column for column in rows.column_names if column not in self._partition_by]
+        if not self._partition_by:
+            yield {}, rows
+            return
+        codes, combinations = _codes(rows, self._partition_by)
+        values = combinations.to_pylist()
+        kinds = {column: rows.schema.field(column).type for column in self._partition_by}
+        bare = rows.select(kept)
+        order = pc.sort_indices(codes)  # stable
+        for code, begin, end in _runs(codes.take(order)):
+            named = {c: partition_value(values[code][c], kinds[c]) for c in self._partition_by}
+            yield named, bare if len(values) == 1 else bare.take(order[begin:end])
+
+    def _sorted(self, rows: pa.Table) -> pa.Table:
+        keys = [key for key in self._sort_by if key[0] not in self._partition_by]
+        if not keys or (len(keys) == 1 and _is_sorted(rows.column(keys[0][0]))):
+            return rows
+        return rows.take(pc.sort_indices(rows, sort_keys=keys))
+
+    def _write_file(self, folder: str, values: dict[str, str | None], rows: pa.Table) -> int:
+        """Write a file of the first rows, and return how many."""
+        name = file_name(self._backfill_id, self._part, len(self.files))
+        place = self._make_folder(folder)
+        temporary = place / temporary_name(name)
+        size = _group_rows(rows)
+        written = 0
+        with (
+            temporary.open("wb") as file,
+            pq.ParquetWriter(file, rows.schema, **_FORMAT) as writer,
+        ):
+            while written < rows.num_rows and file.tell() < self._target_bytes:
+                group = rows.slice(written, size)
+                writer.write_table(group, row_group_size=size)
+                written += group.num_rows
+            writer.close()
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(place / name)
+        rows = rows.slice(0, written)
+        self.files.append(
+            PreparedFile(
+                path=f"{folder}/{name}" if folder else name,
+                size_bytes=(place / name).stat().st_size,
+                rows=written,
+                partition_values=values,
+                stats=file_statistics(rows, pq.read_metadata(place / name)),
+            )
+        )
+        return written
+
+    def _make_folder(self, folder: str) -> Path:
+        place = self._table / folder
+        if place not in self._folders:
+            place.mkdir(parents=True, exist_ok=True)
+            above = [f for f in place.parents if f.is_relative_to(self._table)]
+            self._folders.update((place, *above, self._table.parent))
+        return place
+
+
+def _codes(rows: pa.Table, columns: Sequence[str]) -> tuple[pa.Array, pa.Table]:
+    """Number the combinations of values of columns; return each row's number, and them."""
+    combinations = rows.select(columns).group_by(columns, use_threads=False).aggregate([])
+    codes: pa.Array = pa.nulls(rows.num_rows, pa.int64()).fill_null(0)
+    known: pa.Array = pa.nulls(combinations.num_rows, pa.int64()).fill_null(0)
+    for column in columns:
+        distinct = combinations.column(column).combine_chunks().unique()
+        for_rows = pc.index_in(rows.column(column), distinct).combine_chunks().cast(pa.int64())
+        for_known = pc.index_in(combinations.column(column), distinct).combine_chunks()
+        size = pa.scalar(len(distinct), pa.int64())
+        codes = pc.add(pc.multiply(codes, size), for_rows)
+        known = pc.add(pc.multiply(known, size), for_known.cast(pa.int64()))
+    return pc.index_in(codes, known).cast(pa.int64()), combinations
+
+
+def _runs(codes: pa.Array) -> Iterator[tuple[int, int, int]]:
+    """Find the stretches of equal numbers in sorted ones: the number, begin and end."""
+    ends = pc.run_end_encode(codes)
+    begin = 0
+    for code, end in zip(ends.values.to_pylist(), ends.run_ends.to_pylist(), strict=True):
+        yield code, begin, end
+        begin = end
+
+
+def _is_sorted(column: pa.ChunkedArray) -> bool:
+    if column.null_count or len(column) < 2:
+        return not column.null_count
+    return bool(pc.all(pc.less_equal(column.slice(0, len(column) - 1), column.slice(1))).as_py())
+
+
+def _group_rows(rows: pa.Table) -> int:
+    per_row = max(1, rows.nbytes // max(1, rows.num_rows))
+    return int(max(1, min(_GROUP_ROWS, _GROUP_BYTES // per_row)))

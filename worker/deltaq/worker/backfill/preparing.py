@@ -1,0 +1,147 @@
+"""Prepares one part: sources in, files in the table's folder out, in no version of the table."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from deltaq.tasks.backfill import Manifest, Prepared
+from deltaq.tasks.errors import ConstraintViolated, EngineRefused
+from deltaq.worker.backfill.layout import Layout
+from deltaq.worker.backfill.plan import LoadPlan, plan_load
+from deltaq.worker.backfill.sources import read_part
+from deltaq.worker.engines import NotNative
+from deltaq.worker.engines.columns import check_partition_values
+from deltaq.worker.engines.native_errors import native_errors
+
+#: Bytes of rows that are held, partitioned and sorted at a time. A part of more becomes several
+#: rounds of files, each sorted in itself: that is how skewed parts are split further.
+CHUNK_BYTES = 256 << 20
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A part to prepare: the manifest with that part alone, and where things are."""
+
+    manifest: Manifest
+    folder: str
+    table: str
+    work: str
+    worker: str
+
+
+def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
+    """Prepare a part; its files are durable when this returns.
+
+    Raises:
+        SchemaMismatch, InvalidFrame, ConstraintViolated: Rows do not fit; file and place are named.
+        StagedDataMissing: A source is gone, damaged or changed.
+        EngineRefused: The table has features whose files only Spark writes.
+        StorageUnavailable: It may succeed later.
+    """
+    began = time.monotonic()
+    manifest, (part,) = job.manifest, job.manifest.parts
+    plan = planned(manifest, Path(job.table))
+    layout = Layout(
+        Path(job.table),
+        manifest.backfill_id,
+        part.number,
+        partition_by=plan.partition_by,
+        sort_by=manifest.sort_by,
+        target_bytes=manifest.target_file_bytes,
+    )
+    batches = read_part(part, Path(job.folder), plan.schema, manifest.csv, table=manifest.table)
+    named = check_partition_values(batches, plan.partition_by, name=manifest.table)
+    for rows in chunks(named, chunk_bytes):
+        _check_rules(rows, plan, job)
+        layout.write(rows)
+    layout.sync()
+    return Prepared(
+        number=part.number,
+        files=tuple(layout.files),
+        rows=sum(file.rows for file in layout.files),
+        source_bytes=part.size_bytes,
+        seconds=round(time.monotonic() - began, 3),
+        worker=job.worker,
+        finished_at_ms=time.time_ns() // 1_000_000,
+        types=plan.types,
+        rules=plan.rules,
+    )
+
+
+def planned(manifest: Manifest, table: Path) -> LoadPlan:
+    """Plan a backfill for the table in a folder as it is now.
+
+    Raises:
+        EngineRefused: Only Spark writes files for such a table.
+        RequestError: As :func:`plan_load` says.
+    """
+    try:
+        with native_errors(manifest.table):
+            return plan_load(manifest, open_table(table))
+    except NotNative as refusal:
+        raise EngineRefused(
+            f"table {manifest.table}: a backfill writes no files for it: {refusal.reason}; append "
+            "its rows instead",
+            table=manifest.table,
+        ) from refusal
+
+
+def open_table(path: Path) -> DeltaTable | None:
+    """Open the table in a folder; None if there is none."""
+    try:
+        return DeltaTable(str(path))
+    except TableNotFoundError:
+        return None
+
+
+def chunks(batches: Iterator[pa.RecordBatch], size_bytes: int) -> Iterator[pa.Table]:
+    """Gather batches until they have a size."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= size_bytes:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _check_rules(rows: pa.Table, plan: LoadPlan, job: Job) -> None:
+    name = job.manifest.table
+    sources = ", ".join(piece.path for piece in job.manifest.parts[0].slices[:3])
+    for column in plan.required:
+        if nulls := rows.column(column).null_count:
+            raise ConstraintViolated(
+                f"{sources}: column {column!r} is null in {nulls} rows, and must not be in table "
+                f"{name}",
+                table=name,
+                details={"column": column, "rows": nulls, "file": sources},
+            )
+    for rule, text in plan.constraints.items():
+        if broken := _count_broken(rows, text, Path(job.work)):
+            raise ConstraintViolated(
+                f"{sources}: {broken} rows break rule {rule} ({text}) of table {name}",
+                table=name,
+                details={"rules": [rule], "rows": broken, "file": sources},
+            )
+
+
+def _count_broken(rows: pa.Table, condition: str, work: Path) -> int:
+    """Count rows for which a condition is not true, in DataFusion, which has tables only."""
+    folder = work / f"rules-{time.monotonic_ns()}"
+    try:
+        write_deltalake(str(folder), rows)
+        query = f"SELECT count(*) AS n FROM rows WHERE ({condition}) IS NOT TRUE"
+        found = QueryBuilder().register("rows", DeltaTable(str(folder))).execute(query)
+        return int(pa.table(found.read_all()).column("n")[0].as_py())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
