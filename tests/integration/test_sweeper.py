@@ -75,6 +75,24 @@ def test_a_table_whose_committer_died_is_rung_at_once(sweeper: Sweeper, player: 
     assert sweeper.sweep() == 0
 
 
+@pytest.mark.usefixtures("waiting")
+def test_a_table_whose_committer_died_when_it_was_done_counts_as_asleep_again(
+    settings: Settings, sweeper: Sweeper, player: Player
+) -> None:
+    player.commit_all("a")
+    assert sweeper.sweep() == 0
+    assert player.client.sismember(keys.TABLES, "a")
+
+    player.client.delete(keys.lease("a"))  # its time is over
+    assert sweeper.sweep() == 0
+
+    assert not player.client.sismember(keys.TABLES, "a")
+    rung = player.client.llen(QUEUE)
+    with Client(settings) as client:
+        client.append("a", ROWS)
+    assert player.client.llen(QUEUE) == rung + 1
+
+
 def test_more_tables_than_one_call_looks_at_are_all_found(
     settings: Settings, sweeper: Sweeper
 ) -> None:

@@ -7,7 +7,8 @@
 -- Returns the next cursor ('0' at the end), then table and lane of each find, in turn. The caller
 --         rings them: they count as rung from now on.
 --
--- A table that is to be tried again is left alone until it is time.
+-- A table that is to be tried again is left alone until it is time. One without requests is taken
+-- off the list: its committer lost the lease before it could.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function is_due(retry)
@@ -20,14 +21,22 @@ for _, table_name in ipairs(tables) do
   local prefix = 'dq:{' .. table_name .. '}:'
   if redis.call('EXISTS', prefix .. 'lease') == 0
     and is_due(redis.call('HGET', prefix .. 'seq', 'retry')) then
+    local waiting = false
     for i = 3, #ARGV, 2 do
       local lane, patience = ARGV[i], tonumber(ARGV[i + 1])
-      local rung = tonumber(redis.call('HGET', prefix .. 'wake', lane) or 0)
-      if redis.call('XLEN', prefix .. 'inbox:' .. lane) > 0 and now - rung >= patience then
-        redis.call('HSET', prefix .. 'wake', lane, now)
-        found[#found + 1] = table_name
-        found[#found + 1] = lane
+      if redis.call('XLEN', prefix .. 'inbox:' .. lane) > 0 then
+        waiting = true
+        local rung = tonumber(redis.call('HGET', prefix .. 'wake', lane) or 0)
+        if now - rung >= patience then
+          redis.call('HSET', prefix .. 'wake', lane, now)
+          found[#found + 1] = table_name
+          found[#found + 1] = lane
+        end
       end
+    end
+    if not waiting then
+      redis.call('SREM', KEYS[1], table_name)
+      redis.call('DEL', prefix .. 'wake')
     end
   end
 end
