@@ -799,7 +799,8 @@ def test_vacuum_removes_what_no_version_needs_and_less_than_a_week_needs_force(a
     with pytest.raises(InvalidRequest, match="168"):
         abc.apply(Vacuum, retention_hours=1)
     told = abc.apply(Vacuum, retention_hours=0, force=True, dry_run=True)
-    assert told.value == [old.name]
+    size_bytes = old.stat().st_size
+    assert told.value == {"files": 1, "size_bytes": size_bytes, "listed": [old.name]}
     assert len(list(abc.path().glob("*.parquet"))) == 2
     assert checksum.exists()
     abc.apply(Vacuum, retention_hours=0, force=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from deltalake import DeltaTable
 from deltaq.tasks.errors import (
     CommitConflict,
     DeltaqError,
+    InvalidExpression,
     InvalidRequest,
     SchemaMismatch,
     TableNotFound,
@@ -61,6 +63,20 @@ def test_small_files_are_compacted_and_the_ledger_moves(twins: Twins) -> None:
     assert ledgers(twins) == {4}
 
 
+def test_only_partitions_asked_for_are_compacted_and_to_the_size_asked_for(twins: Twins) -> None:
+    fill(twins)
+    each(twins, does(Optimize, where="day in ('b', 'x')"))
+    assert [files(a) for a in (twins.native, twins.spark)] == [5, 5]
+    each(twins, does(Optimize, where="day = 'a'", zorder=("k",)))
+    assert [files(a) for a in (twins.native, twins.spark)] == [2, 2]
+
+    each(twins, lambda t: t.append(pa.table({"day": ["a", "b"], "k": [9, 9]})))
+    each(twins, does(Optimize, target_bytes=64 * 1024))
+
+    assert [files(a) for a in (twins.native, twins.spark)] == [2, 2]
+    assert twins.compare().num_rows == 10
+
+
 def test_a_table_that_is_compact_already_moves_its_ledger_all_the_same(twins: Twins) -> None:
     fill(twins, commits=1)
 
@@ -89,8 +105,9 @@ def test_a_vacuum_removes_what_no_version_needs_and_then_moves_the_ledger(twins:
 
     for applier in (twins.native, twins.spark):
         told = does(Vacuum, retention_hours=0, force=True, dry_run=True)(applier)
-        assert len(told.value) == 8
-        assert all((applier.path / name).exists() for name in told.value)
+        assert (told.value["files"], len(told.value["listed"])) == (8, 8)
+        stale = [applier.path / name for name in told.value["listed"]]
+        assert told.value["size_bytes"] == sum(file.stat().st_size for file in stale)
         assert len(list(applier.path.rglob("*.parquet"))) == 10
         assert applier.ledger() == 5
         done = does(Vacuum, retention_hours=0, force=True)(applier)
@@ -109,6 +126,9 @@ REFUSED: list[tuple[Act, type[DeltaqError], str]] = [
         "'kk', which is not in the table (did you mean 'k'?)",
     ),
     (does(Optimize, zorder=("day",)), SchemaMismatch, "'day', which partitions the table"),
+    (does(Optimize, where="k = 1"), SchemaMismatch, "'k', which does not partition the table"),
+    (does(Optimize, where="day = "), InvalidExpression, "where"),
+    (does(Optimize, where="dya = 'a'"), InvalidExpression, "dya"),
     (does(Vacuum, retention_hours=167), InvalidRequest, "less than 168"),
 ]
 
@@ -157,14 +177,14 @@ def test_native_moves_no_ledger_that_has_moved_during_its_vacuum(
     group = twins.native.group(twins.native.stage(Vacuum))
     lake, staging = twins.native.lake, twins.native.staging
     other = Applier(NativeEngine(lake, staging), lake.root)
-    remove = native_maintenance.remove_unneeded
+    remove = native_maintenance.remove_checksums
 
-    def overtaken(*args: Any, **options: Any) -> list[str]:
+    def overtaken(path: Path) -> None:
         monkeypatch.undo()
         other.apply(other.stage(Vacuum), first=group.sequence)
-        return remove(*args, **options)
+        remove(path)
 
-    monkeypatch.setattr(native_maintenance, "remove_unneeded", overtaken)
+    monkeypatch.setattr(native_maintenance, "remove_checksums", overtaken)
 
     with pytest.raises(CommitConflict):
         twins.native.engine.apply(group)

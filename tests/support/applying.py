@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,14 @@ class Applier:
         return CommitGroup(table=self.table, lane=Lane.LIVE, app_id=LEDGER, members=members)
 
     def apply(self, *requests: Request, first: int | None = None) -> Commit:
-        return self.engine.apply(self.group(*requests, first=first))
+        return self.apply_group(self.group(*requests, first=first))
+
+    def apply_group(self, group: CommitGroup) -> Commit:
+        """Apply a group, slice by slice if it has several."""
+        commit = self.engine.apply(group)
+        while commit.more is not None:
+            commit = self.engine.apply(replace(group, begun=commit.more))
+        return commit
 
     def append(self, rows: pa.Table, **fields: Any) -> Commit:
         return self.apply(self.stage(Append, rows, **fields))

@@ -209,10 +209,13 @@ def vacuum(
         if not dry_run or no_wait or as_json:
             end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
             return
-        files = awaited(future, timeout).value or []
-    for file in files:
+        told = awaited(future, timeout).value
+    for file in told["listed"]:
         typer.echo(file)
-    typer.echo(f"{table}: {len(files):,} files would be removed", err=True)
+    typer.echo(
+        f"{table}: {told['files']:,} files of {told['size_bytes']:,} bytes would be removed",
+        err=True,
+    )
 
 
 @app.command(rich_help_panel=TABLE)

@@ -26,6 +26,8 @@ from deltaq.client.drafts import (
 from deltaq.client.schemas import TableSchema, Type, column_of, columns_of
 from deltaq.tasks.errors import InvalidRequest
 from deltaq.tasks.request import (
+    MAX_RETENTION_HOURS,
+    MIN_TARGET_BYTES,
     SAFE_RETENTION_HOURS,
     AddColumn,
     Append,
@@ -232,9 +234,26 @@ def rename_column_request(*, column: str, to: str, **common: Unpack[Common]) -> 
     return draft(RenameColumn, **common, column=old, to=new)
 
 
-def optimize_request(*, zorder: Columns | None, **common: Unpack[Common]) -> Optimize:
+def optimize_request(
+    *,
+    zorder: Columns | None,
+    where: str | None = None,
+    target_bytes: int | None = None,
+    **common: Unpack[Common],
+) -> Optimize:
     """Make the request that compacts files, or orders rows along columns."""
-    return draft(Optimize, **common, zorder=names_or_none(zorder or (), "zorder"))
+    if target_bytes is not None and count(target_bytes, "target_bytes") < MIN_TARGET_BYTES:
+        raise InvalidRequest(
+            f"target_bytes={target_bytes}: files that small are what optimize is to mend; give "
+            f"at least {MIN_TARGET_BYTES}, or leave it out"
+        )
+    return draft(
+        Optimize,
+        **common,
+        zorder=names_or_none(zorder or (), "zorder"),
+        where=optional(expression, where, "where"),
+        target_bytes=target_bytes,
+    )
 
 
 def vacuum_request(
@@ -242,6 +261,12 @@ def vacuum_request(
 ) -> Vacuum:
     """Make the request that removes files which are no longer needed."""
     hours = count(retention_hours, "retention_hours")
+    if hours > MAX_RETENTION_HOURS:
+        raise InvalidRequest(
+            f"retention_hours={hours} is more than a hundred years; give at most "
+            f"{MAX_RETENTION_HOURS}",
+            table=common["table"],
+        )
     if hours < SAFE_RETENTION_HOURS and not force:
         raise InvalidRequest(
             f"retention_hours={hours} may remove what a reader or a commit still needs: use "

@@ -21,6 +21,8 @@ class Upkeep:
         table: str,
         *,
         zorder: Columns | None = None,
+        where: str | None = None,
+        target_bytes: int | None = None,
         request_id: str | None = None,
         lane: LaneName = "maintenance",
         engine: EngineName | None = None,
@@ -30,12 +32,17 @@ class Upkeep:
     ) -> Future[Outcome]:
         """Compact the small files of a table; its rows stay as they are.
 
-        The whole table is done in one commit, and writes to it wait meanwhile.
+        It is done in slices, each of one partition or some small ones and a commit of its own;
+        writes to the table go on between them. What is done stays done, also when it is
+        cancelled or a worker dies in between.
 
         Args:
             table: Name under the lake's root.
             zorder: Columns that conditions name: all rows are ordered along them (Z-order), so
                 that reads skip more files.
+            where: Only partitions for which this holds; it names no other columns.
+            target_bytes: Size below which a file is small, and to which small ones are put
+                together; 100 MB if not given (1 GB with Spark).
             request_id: Identity of the request; the same once more is not applied again.
             lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
             engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
@@ -48,7 +55,8 @@ class Upkeep:
 
         Raises:
             TableNotFound: By the future: there is no such table.
-            SchemaMismatch: By the future: no such column, or it partitions the table.
+            SchemaMismatch: By the future: no such column; or one to order by that partitions the
+                table; or a condition on one that does not.
             QueueFull, StagingFull: There is no room now; nothing is left behind.
             QueueUnavailable: Redis did not answer; the staged file is kept and named.
 
@@ -59,6 +67,8 @@ class Upkeep:
         """
         request = optimize_request(
             zorder=zorder,
+            where=where,
+            target_bytes=target_bytes,
             client_id=self._core.client_id,
             table=table,
             request_id=request_id,
@@ -84,12 +94,14 @@ class Upkeep:
     ) -> Future[Outcome]:
         """Remove the files that no version of the last hours needs.
 
-        Versions older than that cannot be read or restored afterwards.
+        What a backfill has prepared stays, and what a read needs that runs now. Versions older
+        than that cannot be read or restored afterwards.
 
         Args:
             table: Name under the lake's root.
             retention_hours: Hours whose versions are kept.
-            dry_run: Remove nothing: the outcome's ``value`` lists the files, 1,000 at most.
+            dry_run: Remove nothing: the outcome's ``value`` tells how many ``files`` of how many
+                ``size_bytes`` would go, and the first 1,000 are ``listed``.
             force: Allow less than 168 hours, which breaks readers and commits that began
                 before; for when nobody else uses the table.
             request_id: Identity of the request; the same once more is not applied again.
@@ -110,8 +122,8 @@ class Upkeep:
 
         Examples:
             >>> future = client.vacuum("prices", dry_run=True)
-            >>> future.result(timeout=60).value  # files that it would remove
-            []
+            >>> future.result(timeout=60).value
+            {'files': 0, 'size_bytes': 0, 'listed': []}
         """
         request = vacuum_request(
             retention_hours=retention_hours,

@@ -28,6 +28,7 @@ from deltaq.tasks.connection import Scripts, queue_errors
 from deltaq.tasks.errors import LeaseLost
 from deltaq.tasks.outcome import Outcome, State, encode_outcome, encode_outcomes
 from deltaq.tasks.request import Lane, Request
+from deltaq.tasks.slices import Slices, decode_slices, encode_slices
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
     from deltaq.tasks.settings import Settings
@@ -210,6 +211,22 @@ class Inbox:
         """
         args: list[Any] = [token, lane, crash[:_CAUSE_LENGTH], int(untried)]
         return int(self._scripts.run("unclaim", [keys.seq(table)], args))
+
+    def put_down(self, table: str, lane: Lane, slices: Slices, *, token: str) -> None:
+        """End the claim of a request of which a slice is done, and keep how far it came.
+
+        Raises:
+            LeaseLost: Another worker has the table.
+        """
+        lease = [keys.lease(table), keys.seq(table)]
+        if not self._scripts.run("put_down", lease, [token, lane, encode_slices(slices)]):
+            raise _lost(table)
+
+    def slices(self, table: str, request_id: str) -> Slices | None:
+        """Tell how far a request came that is done in slices; None at its beginning."""
+        with queue_errors():
+            kept: Any = self._client.hget(keys.seq(table), "slices")
+        return decode_slices(kept, request_id)
 
     def note_retry(
         self, table: str, error: str, *, first: float, longest: float, token: str

@@ -6,7 +6,8 @@ The keys of one table share the hash tag ``{table}``::
                          expires by the clock of Redis if it does
     dq:{t}:seq           hash; epoch, fence, run id of the server whose memory was vouched for,
                          holder of a lease that was not given back,
-                         per lane: last sequence, claimed sequence, bytes
+                         per lane: last sequence, claimed sequence, bytes; how far a request came
+                         that is done in slices
     dq:{t}:wake          hash; by lane: when a wake-up was sent (ms) that no worker has taken, 0
                          while a worker has the lease; none while the lane sleeps
     dq:{t}:lease         hash with a TTL; token, fence and name of the holder
@@ -21,6 +22,7 @@ The keys of one table share the hash tag ``{table}``::
     dq:workers           sorted set of the workers by when they gave their last sign of life (ms)
     dq:worker:<name>     string with a TTL; what a worker tells of itself, as JSON
     dq:sweep             string with a TTL; whoever sets it sweeps this time
+    dq:lookout           string with a TTL; name of the worker that tells Flower what waits
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from deltaq.tasks.request import Lane
 TABLES = "dq:tables"
 RUN = "dq:run"
 SWEEP = "dq:sweep"
+LOOKOUT = "dq:lookout"
 WORKERS = "dq:workers"
 
 COMMIT_TASK = "deltaq.commit"

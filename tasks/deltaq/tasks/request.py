@@ -84,6 +84,9 @@ class _Request(
     expires_ms: int | None = None
     #: Who submitted it, for the history; no part of what makes it the same request.
     submitted_by: str | None = None
+    #: The span in which it was submitted, as W3C Trace Context writes it. On the wire only where
+    #: clients trace.
+    trace_parent: str | None = None
 
 
 class _FrameRequest(_Request, frozen=True, kw_only=True):

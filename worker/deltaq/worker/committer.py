@@ -22,13 +22,15 @@ from deltaq.tasks.errors import (
     TransientError,
 )
 from deltaq.tasks.inbox import Inbox
-from deltaq.tasks.request import Lane, operation_of
+from deltaq.tasks.request import Lane, Maintenance, operation_of
 from deltaq.tasks.settings import Settings
+from deltaq.tasks.slices import Slices
 from deltaq.worker.durable import sync_commit
 from deltaq.worker.groups import Claims, CommitGroup, Waiting, plan_group, suspects
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
 from deltaq.worker.ledger import Committed, app_id, find_committed, was_moved
+from deltaq.worker.maintenance.pacing import Pacing
 from deltaq.worker.observers import NOBODY, GroupCommitted, Observer
 from deltaq.worker.outcomes import Settlement, committed, read_back
 from deltaq.worker.pressure import GroupLimits, Pressure
@@ -100,6 +102,7 @@ class Committer:
             max_requests=settings.group_max_requests, max_bytes=settings.group_max_bytes
         )
         self._pressure = Pressure(limits, high=settings.memory_high)
+        self._pacing = Pacing(settings.maintenance_share)
 
     def drain(self, table: str) -> None:
         """Commit what waits for one table, in order, as its only committer.
@@ -127,7 +130,7 @@ class Committer:
                     self._commit_head(turn, lane, waiting)
                     self._gather(turn)
                 # Mostly the inbox is empty now: asking for the release first saves the peeks.
-                if self._release(turn.lease, force=False):
+                if self._release(turn.lease, force=not waiting and self._pacing.rests(table)):
                     return
             except (LeaseLost, QueueUnavailable):
                 raise
@@ -149,9 +152,13 @@ class Committer:
 
     def _peek(self, turn: Turn) -> tuple[Lane, list[Waiting]]:
         turn.groups += 1
-        lanes = self._lanes if turn.groups % _REVERSE_EVERY else self._lanes[::-1]
+        # After a slice of maintenance whoever came meanwhile goes first, whatever the count.
+        forward = turn.groups % _REVERSE_EVERY or turn.after_slice
+        lanes = self._lanes if forward else self._lanes[::-1]
         table, count = turn.lease.table, self._settings.group_max_requests
         for lane in lanes:
+            if lane is Lane.MAINTENANCE and self._pacing.rests(table):
+                continue
             entries = self._inbox.peek(table, lane, count=count)
             readable = self._settlement.readable(turn.lease, lane, entries)
             if readable:
@@ -193,7 +200,10 @@ class Committer:
             max_requests=limits.max_requests,
             max_bytes=limits.max_bytes,
         )
-        self._commit(turn, CommitGroup(table=table, lane=lane, app_id=ledger, members=members))
+        group = CommitGroup(table=table, lane=lane, app_id=ledger, members=members)
+        with self._pacing.slice(group.first) as may_begin:
+            if may_begin:
+                self._commit(turn, group)
 
     def _commit(self, turn: Turn, group: CommitGroup, attempt: int = 0) -> None:
         attempt = self._inbox.claim(
@@ -208,10 +218,11 @@ class Committer:
                 turn.lease.epoch = ""
             return
         turn.lease.claims[group.lane] = turn.claims(group.lane).made(group.members, attempt)
+        turn.after_slice = isinstance(group.first, Maintenance)
         began = time.time()
         # Unknown while the commit may or may not be there.
         last = turn.ledgers.pop(group.lane)
-        group = replace(group, after=last)
+        group = replace(group, after=last, begun=self._begun(group))
         turn.lease.on_loss = partial(self._router.interrupt, group)
         self._observers.group_begun(group, attempt=attempt)
         try:
@@ -224,7 +235,16 @@ class Committer:
                 for half in group.halves():
                     self._commit(turn, half, attempt + 1)
             return
+        if performed.commit.more is not None:
+            turn.ledgers[group.lane] = last
+            self._inbox.put_down(
+                group.table, group.lane, performed.commit.more, token=turn.lease.token
+            )
+            if Lane.LIVE not in self._lanes:  # other workers are to have the table in between
+                turn.end()
+            return
         turn.ledgers[group.lane] = group.sequence
+        self._pacing.note(group)
         if performed.commit.version is None:  # the table is gone, and its ledgers with it
             turn.ledgers.clear()
         turn.gathered, turn.commit_seconds = len(group.members), time.time() - began
@@ -243,6 +263,11 @@ class Committer:
                 )
             )
         self._router.tidy(group, performed)
+
+    def _begun(self, group: CommitGroup) -> Slices | None:
+        if not isinstance(group.first, Maintenance):
+            return None
+        return self._inbox.slices(group.table, group.first.request_id)
 
     def _apply(self, turn: Turn, group: CommitGroup) -> Performed:
         """Have a claimed group performed; after an error that is not the group's, end the claim."""
@@ -314,7 +339,9 @@ class Committer:
         released, waiting = self._leases.release(lease, lanes=self._lanes, force=force)
         if released:
             for lane in waiting:
-                self._ring(lease.table, lane)
+                # What rests is for the sweeper to ring.
+                if lane is not Lane.MAINTENANCE or not self._pacing.rests(lease.table):
+                    self._ring(lease.table, lane)
         return released
 
     def _pause(self, turn: Turn, exc: TransientError) -> bool:

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from deltaq.tasks.inbox import Clock
 from deltaq.tasks.request import Append, Lane, Merge, Request
+from deltaq.tasks.slices import Slices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class CommitGroup:
         app_id: The ledger.
         members: The requests.
         after: What the ledger was when the group was formed; None if that is not known.
+        begun: What earlier slices did, of a request that is done in slices.
     """
 
     table: str
@@ -44,6 +46,7 @@ class CommitGroup:
     app_id: str
     members: tuple[Waiting, ...]
     after: int | None = None
+    begun: Slices | None = None
 
     def is_late(self, reached: int) -> bool:
         """Tell whether somebody else moved the ledger, which has reached ``reached``."""

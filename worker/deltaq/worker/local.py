@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import LOCAL_EPOCH, app_id, find_committed
 from deltaq.worker.outcomes import committed, read_back
-from deltaq.worker.router import Router
+from deltaq.worker.router import Performed, Router
 
 #: Seconds for which a request is tried again after another process was first.
 _PATIENCE = 30.0
@@ -76,7 +77,7 @@ class LocalApplier:
                 if again and (found := self._committed(group)):
                     return found
                 try:
-                    performed = self._router.apply(group)
+                    performed = self._perform(group)
                 except TransientError as exc:
                     if found := self._committed(group):
                         return found
@@ -87,6 +88,12 @@ class LocalApplier:
                 (outcome,) = committed(group, performed, began=began, attempt=attempt)
                 self._router.tidy(group, performed)
                 return outcome
+
+    def _perform(self, group: CommitGroup) -> Performed:
+        performed = self._router.apply(group)
+        while performed.commit.more is not None:
+            performed = self._router.apply(replace(group, begun=performed.commit.more))
+        return performed
 
     def read(self, query: Read, destination: Path) -> None:
         """Write the rows that a query asks for as Arrow files into a new folder.

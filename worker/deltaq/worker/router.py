@@ -15,7 +15,16 @@ import pyarrow as pa
 
 from deltaq.tasks.errors import ConfigurationError, EngineRefused, StorageUnavailable
 from deltaq.tasks.query import Read, Sql
-from deltaq.tasks.request import Append, Create, Drop, EngineName, Merge, TableChange, Vacuum
+from deltaq.tasks.request import (
+    Append,
+    Create,
+    Drop,
+    EngineName,
+    Merge,
+    Optimize,
+    TableChange,
+    Vacuum,
+)
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.drops import Drops
@@ -158,6 +167,9 @@ class Router:
             return staged
         if isinstance(group.first, Merge) and group.first.update == ():
             return staged
+        if isinstance(group.first, Optimize):
+            ordered = bool(group.first.zorder)
+            return staged + self._native.slice_bytes(group.table, ordered=ordered)
         return staged + self._native.table_bytes(group.table)
 
     def _on_spark(self, reason: str) -> Choice:

@@ -20,6 +20,8 @@ class Turn:
         #: Last committed sequence by lane; absent when the table must be asked.
         self.ledgers: dict[Lane, int] = {}
         self.groups = 0
+        #: The last group was a slice of maintenance.
+        self.after_slice = False
         #: Of the last commit: its requests, and how long it took.
         self.gathered = 0
         self.commit_seconds = 0.0
@@ -27,6 +29,10 @@ class Turn:
     def claims(self, lane: Lane) -> Claims:
         """What is known of the claims in a lane; the lease brings it and this turn adds to it."""
         return self.lease.claims.get(lane, Claims())
+
+    def end(self) -> None:
+        """Begin no other group in this turn."""
+        self.deadline = time.monotonic()
 
     def goes_on(self, stopping: threading.Event) -> bool:
         """Tell whether another group may begin.

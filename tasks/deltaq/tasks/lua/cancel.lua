@@ -7,7 +7,8 @@
 -- Returns the state after the call, or '' when the request is unknown.
 --
 -- A claim outlives its lease on purpose: a holder that is thought dead may still commit what
--- it claimed, so what nobody ever claimed is all that can be cancelled with certainty.
+-- it claimed, so what nobody ever claimed is all that can be cancelled with certainty. Of what is
+-- done in slices (put_down.lua) the ones to come can: what is done stays done.
 local request, seq = KEYS[1], KEYS[2]
 local outcome, keep, size, channel, message = unpack(ARGV, 1, 5)
 local known = redis.call('HMGET', request, 'state', 'sequence', 'lane')
@@ -15,7 +16,9 @@ local state, sequence, lane = known[1], known[2], known[3]
 if not state then return '' end
 if state ~= 'queued' then return state end
 if tonumber(redis.call('HGET', seq, 'claimed:' .. lane) or 0) >= tonumber(sequence) then
-  return state
+  local slices = redis.call('HGET', seq, 'slices')
+  local id = slices and cjson.decode(slices).request_id
+  if not id or request:sub(-#id - 1) ~= ':' .. id then return state end
 end
 for i = 6, #ARGV do
   if ARGV[i] == lane and redis.call('XDEL', KEYS[i - 3], sequence .. '-0') == 1 then

@@ -10,10 +10,8 @@ import pyarrow as pa
 
 from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import EngineName
+from deltaq.tasks.slices import Slices
 from deltaq.worker.groups import CommitGroup
-
-#: Files that a vacuum without effect lists.
-MOST_LISTED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +31,13 @@ class Commit:
         version: The version it made; None for a drop, which leaves none.
         counts: What each member of the group did, in order.
         value: What else there is to tell of a group of one; JSON values.
+        more: Set after a slice of a request of which more is to do. The ledger has not moved.
     """
 
     version: int | None
     counts: tuple[RowCounts, ...]
     value: Any = None
+    more: Slices | None = None
 
 
 class NotNative(Exception):
@@ -100,6 +100,9 @@ class Engine(Protocol):
 
     def apply(self, group: CommitGroup) -> Commit:
         """Make one Delta commit of a group: its data and its ledger, or nothing.
+
+        Of maintenance it does a slice, and the ledger moves with the last one; doing a slice
+        again does no harm.
 
         Raises:
             RequestError: Something is wrong with the group; nothing was written.

@@ -21,9 +21,11 @@ from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.native_limits import check_writable
+from deltaq.worker.engines.native_maintenance import partitions
 from deltaq.worker.engines.native_sql import translate_select
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
+from deltaq.worker.maintenance.slicing import TARGET_BYTES
 from deltaq.worker.selects import parse_select
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,9 @@ class NativeEngine:
                 check_writable(handle.table, handle.schema)
             change = Change(group, handle, self._staging)
             counts = change.perform()
+            if change.more is not None:
+                version = handle.existing().version()
+                return Commit(version=version, counts=counts, more=change.more)
             version = handle.advanced(group.app_id, group.sequence)
             sync_commit(handle.path, version)
         return Commit(version=version, counts=counts, value=change.value)
@@ -124,6 +129,17 @@ class NativeEngine:
         """Add up the sizes of a table's files; 0 when there is no table."""
         with self._handles.use(table) as handle:
             return native_reads.total_bytes(handle.table) if handle.table else 0
+
+    def slice_bytes(self, table: str, *, ordered: bool) -> int:
+        """Tell the bytes of the largest piece that a slice may have to rewrite: one partition.
+
+        Args:
+            table: The table.
+            ordered: Rows are ordered as well, so that large files are rewritten, too.
+        """
+        with self._handles.use(table) as handle:
+            found = partitions(handle.table, TARGET_BYTES) if handle.table else []
+        return max((p.size_bytes if ordered else p.small_bytes for p in found), default=0)
 
     def tidy(self, table: str) -> None:
         """Write a checkpoint if it is time; best while nobody waits."""

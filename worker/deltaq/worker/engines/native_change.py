@@ -20,6 +20,7 @@ from deltaq.tasks.request import (
     TableChange,
     Vacuum,
 )
+from deltaq.tasks.slices import Slices
 from deltaq.worker import ledger
 from deltaq.worker.engines import (
     NotNative,
@@ -42,9 +43,11 @@ class Change(Merges):
 
     Attributes:
         value: What the outcome tells besides counts.
+        more: Set when this was a slice of a request of which more is to do.
     """
 
     value: Any = None
+    more: Slices | None = None
 
     def perform(self) -> tuple[RowCounts, ...]:
         """Commit the group; what each member did, in order.
@@ -134,11 +137,26 @@ class Change(Merges):
         return RowCounts(deleted=metrics.get("num_deleted_rows"))
 
     def _maintain(self, request: Optimize | Vacuum) -> None:
-        self.value = native_maintenance.maintain(self._handle, request)
+        done = native_maintenance.maintain(
+            self._handle,
+            request,
+            begun=self._group.begun,
+            matching=lambda partitions: self._matching(request, partitions),
+        )
+        self.value, self.more = done.value, done.more
+        if self.more is not None:
+            return
         # Meanwhile somebody else may have come and gone, whose commits are now in the handle.
         if self._group.is_late(reached := self._handle.ledger(self._group.app_id)):
             raise ledger.moved(self._group, reached)
         self._advance_ledger()
+
+    def _matching(self, request: Optimize | Vacuum, partitions: pa.Table) -> pa.Table:
+        """Choose the partitions of which an optimize's condition holds."""
+        where = getattr(request, "where", None)
+        condition = translate(str(where), self._handle.schema, what="where")
+        with self._filtered(partitions.schema, iter(partitions.to_batches()), condition) as found:
+            return pa.Table.from_batches(found, partitions.schema)
 
     def _write_frame(self, request: Append | Overwrite, **options: Any) -> None:
         """Write the group's rows with all of the table's columns, missing ones null."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -18,19 +18,20 @@ from deltaq.tasks.request import (
     TableChange,
     Vacuum,
 )
-from deltaq.worker.engines import MOST_LISTED
 from deltaq.worker.engines.asked import check_version, moment, too_early
 from deltaq.worker.engines.delta_schema import spark_schema
 from deltaq.worker.engines.kernel import Kernel, Snapshot
+from deltaq.worker.engines.spark_queries import prepare
 from deltaq.worker.engines.sql_types import quoted, sql_type
 from deltaq.worker.engines.verb_rules import (
+    check_optimize,
     check_properties,
     check_rename,
     check_retention,
-    check_zorder,
     new_column,
     new_table,
 )
+from deltaq.worker.maintenance.unneeded import files_told
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -86,18 +87,24 @@ def optimize(session: SparkSession, table: Path, request: Optimize, snapshot: Sn
     """Compact small files, or order rows along columns; no commit when all is so already.
 
     Raises:
-        SchemaMismatch: A column is not in the table, or partitions it.
+        SchemaMismatch: A column is not in the table, or one that it may not be.
     """
-    check_zorder(request, snapshot.schema, snapshot.partition_by)
+    check_optimize(request, snapshot.schema, snapshot.partition_by)
+    if request.where is not None:
+        prepare(session, request.where, snapshot.schema)
+    if request.target_bytes is not None:
+        for limit in ("minFileSize", "maxFileSize"):
+            session.conf.set(f"spark.databricks.delta.optimize.{limit}", str(request.target_bytes))
+    chosen = f" WHERE {request.where}" if request.where else ""
     order = f" ZORDER BY ({', '.join(map(quoted, request.zorder))})" if request.zorder else ""
-    session.sql(f"OPTIMIZE delta.{quoted(str(table))}{order}")
+    session.sql(f"OPTIMIZE delta.{quoted(str(table))}{chosen}{order}")
 
 
-def vacuum(session: SparkSession, table: Path, request: Vacuum) -> list[str] | None:
+def vacuum(session: SparkSession, table: Path, request: Vacuum) -> dict[str, Any] | None:
     """Remove files that no version of the last hours needs, without a commit.
 
     Returns:
-        With ``dry_run``, paths of files in the table.
+        With ``dry_run``, how many files it would remove, their bytes and paths in the table.
 
     Raises:
         InvalidRequest: Less than a week, without ``force``.
@@ -111,9 +118,9 @@ def vacuum(session: SparkSession, table: Path, request: Vacuum) -> list[str] | N
     if not request.dry_run:
         session.sql(command)
         return None
-    found = session.sql(f"{command} DRY RUN").limit(MOST_LISTED).collect()
+    found = session.sql(f"{command} DRY RUN").collect()
     paths = (Path(unquote(urlsplit(row[0]).path)) for row in found)
-    return sorted(str(path.relative_to(table)) for path in paths)
+    return files_told(table, (str(path.relative_to(table)) for path in paths))
 
 
 def _write_again(

@@ -22,6 +22,7 @@ from deltaq.worker.engines.columns import check_new_partitions
 from deltaq.worker.engines.evolve import check_new_columns
 from deltaq.worker.engines.fit import created_fields
 from deltaq.worker.engines.sql_types import arrow_type
+from deltaq.worker.expressions import columns_in
 
 #: Names of table properties that mean something else to Spark, or nothing.
 _RESERVED = frozenset(
@@ -110,11 +111,13 @@ def check_rename(request: RenameColumn, table: pa.Schema, properties: dict[str, 
         )
 
 
-def check_zorder(request: Optimize, table: pa.Schema, partitions: Sequence[str]) -> None:
-    """Check that rows can be ordered along columns.
+def check_optimize(request: Optimize, table: pa.Schema, partitions: Sequence[str]) -> None:
+    """Check that rows can be ordered along columns, and that a condition is about partitions.
 
     Raises:
-        SchemaMismatch: One is not in the table, or partitions it.
+        SchemaMismatch: A column to order by is not in the table, or partitions it; or one in the
+            condition does not.
+        InvalidExpression: The condition is none.
     """
     for column in request.zorder:
         if column not in table.names:
@@ -127,6 +130,17 @@ def check_zorder(request: Optimize, table: pa.Schema, partitions: Sequence[str])
             f"table {request.table}: zorder names {column!r}, {wrong}",
             table=request.table,
             details={"column": column},
+        )
+    if request.where is None:
+        return
+    used = columns_in(request.where, table, what="where")
+    if others := sorted(used.difference(partitions)):
+        known = ", ".join(map(repr, partitions)) or "none"
+        raise SchemaMismatch(
+            f"table {request.table}: where names {others[0]!r}, which does not partition the "
+            f"table; what does: {known}",
+            table=request.table,
+            details={"column": others[0]},
         )
 
 

@@ -1,0 +1,73 @@
+"""What a compaction has to do, partition by partition, and how much of it goes into one commit.
+
+Values in, values out: the engines find the files, and rewrite them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+#: Bytes; what delta-rs takes for a small file unless told otherwise.
+TARGET_BYTES = 100 * 1024 * 1024
+#: Files and bytes that are rewritten in one commit; one partition may have more.
+_PACK_FILES, _PACK_BYTES = 250, 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """The data files of a partition; an unpartitioned table is one.
+
+    Attributes:
+        values: Of the partition columns, in their order, as Python has them.
+        files: How many there are.
+        size_bytes: Of all of them.
+        small_files: Those below the target size.
+        small_bytes: Of these.
+    """
+
+    values: tuple[Any, ...]
+    files: int
+    size_bytes: int
+    small_files: int
+    small_bytes: int
+
+    @property
+    def key(self) -> str:
+        """Text that tells it from others of the table, and by which they are ordered."""
+        return msgspec.json.encode([_plain(value) for value in self.values]).decode()
+
+
+def to_rewrite(partitions: Iterable[Partition], *, ordered: bool) -> list[Partition]:
+    """Choose the partitions of which files are to be rewritten, in the order in which they are.
+
+    Args:
+        partitions: All that are asked for.
+        ordered: Rows are ordered as well, so that a single file is rewritten, too.
+    """
+    chosen = (p for p in partitions if (p.files if ordered else p.small_files > 1))
+    return sorted(chosen, key=lambda p: p.key)
+
+
+def packs(partitions: Sequence[Partition], *, ordered: bool) -> Iterator[list[Partition]]:
+    """Gather partitions, in order, that are rewritten in one commit."""
+    pack: list[Partition] = []
+    files = size_bytes = 0
+    for partition in partitions:
+        more_files = partition.files if ordered else partition.small_files
+        more_bytes = partition.size_bytes if ordered else partition.small_bytes
+        if pack and (files + more_files > _PACK_FILES or size_bytes + more_bytes > _PACK_BYTES):
+            yield pack
+            pack, files, size_bytes = [], 0, 0
+        pack.append(partition)
+        files += more_files
+        size_bytes += more_bytes
+    if pack:
+        yield pack
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | bool | None) else str(value)

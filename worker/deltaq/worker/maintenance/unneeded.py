@@ -1,0 +1,51 @@
+"""Files in the folder of a table that a vacuum may remove: what there is to tell, and the deed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from deltaq.tasks.errors import StorageUnavailable
+
+#: Files that a vacuum without effect lists.
+_MOST_LISTED = 1000
+
+
+def files_told(table: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Tell of files which a vacuum would remove: how many, their bytes, and the first by name.
+
+    Args:
+        table: Folder of the table.
+        names: Their paths in it.
+    """
+    ordered = sorted(names)
+    sizes = (_size(table / name) for name in ordered)
+    return {"files": len(ordered), "size_bytes": sum(sizes), "listed": ordered[:_MOST_LISTED]}
+
+
+def remove_files(table: Path, names: Iterable[str]) -> None:
+    """Remove files of a table; one that is gone already is no matter.
+
+    Raises:
+        StorageUnavailable: The storage refused; some are removed.
+    """
+    try:
+        for name in names:
+            (table / name).unlink(missing_ok=True)
+    except OSError as exc:
+        raise StorageUnavailable(f"{exc.filename}: cannot be removed: {exc.strerror}") from exc
+
+
+def remove_checksums(table: Path) -> None:
+    """Remove the checksums of files that are gone: Hadoop wrote them, delta-rs overlooks them."""
+    for checksum in table.rglob(".*.crc"):
+        if not checksum.with_name(checksum.name[1:].removesuffix(".crc")).exists():
+            checksum.unlink(missing_ok=True)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
