@@ -34,6 +34,7 @@ from deltaq.worker.commit_log import CommitLog
 from deltaq.worker.committer import Committer
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
+from deltaq.worker.events import Events
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
 from deltaq.worker.monitor import Monitor
@@ -44,6 +45,7 @@ from deltaq.worker.reads import Reader
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.redis_check import check_redis
 from deltaq.worker.remover import Remover
+from deltaq.worker.revoking import Revoker
 from deltaq.worker.router import Router
 from deltaq.worker.signatures import Signatures
 from deltaq.worker.stopping import Emergency
@@ -84,7 +86,11 @@ class Worker:
             settings=settings,
         )
         self.commit_log = CommitLog()
-        self.observers = Observers([self.commit_log, *self.monitor.observers])
+        self.events = Events(
+            self.app, client, inbox, name=self.name, limit=settings.events_per_second
+        )
+        self.revoker = Revoker(inbox, staging)
+        self.observers = Observers([self.commit_log, *self.monitor.observers, self.events])
         self.leases = Leases(client, settings, holder=self.name, observers=self.observers)
         recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
         self.emergency = Emergency(
@@ -160,6 +166,8 @@ class Worker:
             without_mingle=True,
         )
         self.monitor.start()
+        self.events.start()
+        self.revoker.listen()
         try:
             celery_worker.start()
         finally:
@@ -169,8 +177,8 @@ class Worker:
     def _register_tasks(self) -> None:
         committer, reader = self.committer, self.reader
 
-        # No events: what Celery could tell of a wake-up says nothing of the requests, and
-        # telling it costs a third of what the main loop does.
+        # Their events are sent by ours, many at once: by Celery they would cost a third of what
+        # the main loop does.
         @self.app.task(name=keys.COMMIT_TASK, send_events=False)  # type: ignore[untyped-decorator]
         def commit(table: str) -> None:
             try:
@@ -211,6 +219,8 @@ class Worker:
         self.reader.close()
         self.sweeper.close()
         self.remover.close()
+        self.revoker.close()
+        self.events.close()
         self.commit_log.close()
         self.leases.close()
         if self.warm:
