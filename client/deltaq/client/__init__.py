@@ -3,6 +3,7 @@
 import importlib
 import typing
 
+from deltaq.client.backfill_future import AsyncBackfillFuture, BackfillFuture
 from deltaq.client.client import Client
 from deltaq.client.completion import as_completed, gather
 from deltaq.client.dead_letters import DeadLetter
@@ -54,19 +55,26 @@ from deltaq.tasks.status import LaneStatus, Retrying, TableStatus
 if typing.TYPE_CHECKING:
     from deltaq.client.async_client import AsyncClient
     from deltaq.client.async_future import AsyncFuture
+    from deltaq.client.backfill_progress import BackfillProgress, BackfillState, Straggler
     from deltaq.client.manager import DeltaLakeManager
+    from deltaq.tasks.backfill import Csv
     from deltaq.tasks.settings import Settings, load_settings
 
 __all__ = [
+    "AsyncBackfillFuture",
     "AsyncClient",
     "AsyncFuture",
     "AsyncScan",
     "AsyncWatch",
+    "BackfillFuture",
+    "BackfillProgress",
+    "BackfillState",
     "Client",
     "Commit",
     "CommitConflict",
     "ConfigurationError",
     "ConstraintViolated",
+    "Csv",
     "DeadLetter",
     "DeadLettered",
     "DeltaLakeManager",
@@ -103,6 +111,7 @@ __all__ = [
     "StagingFull",
     "State",
     "StorageUnavailable",
+    "Straggler",
     "TableExists",
     "TableNotFound",
     "TableStatus",
@@ -120,8 +129,12 @@ __all__ = [
 _LATE = {
     "AsyncClient": "deltaq.client.async_client",
     "AsyncFuture": "deltaq.client.async_future",
+    "BackfillProgress": "deltaq.client.backfill_progress",
+    "BackfillState": "deltaq.client.backfill_progress",
+    "Csv": "deltaq.tasks.backfill",
     "DeltaLakeManager": "deltaq.client.manager",
     "Settings": "deltaq.tasks.settings",
+    "Straggler": "deltaq.client.backfill_progress",
     "load_settings": "deltaq.tasks.settings",
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar, 
 from deltaq.client.async_core import AsyncCore
 from deltaq.client.async_future import AsyncFuture
 from deltaq.client.awaited import awaited, awaited_to_the_end, awaited_twice, iterated
+from deltaq.client.backfill_future import AsyncBackfillFuture, BackfillFuture
 from deltaq.client.client import Client, settings_of
 from deltaq.client.dead_letters import DeadLetter
 from deltaq.client.future import Future
@@ -91,6 +92,14 @@ def _opening(
     return call
 
 
+def _loading(
+    method: Callable[Concatenate[Client, P], BackfillFuture],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncBackfillFuture]]:
+    call = _asking(method, "AsyncBackfillFuture")
+    call.__doc__ = (call.__doc__ or "").replace("BackfillFuture", "AsyncBackfillFuture")
+    return cast("Callable[Concatenate[AsyncClient, P], Any]", call)
+
+
 _cancel: Any = _asking(Client.cancel)
 
 
@@ -143,6 +152,12 @@ class AsyncClient:
     merge = _submitting(Client.merge)
     merge_scd2 = _submitting(Client.merge_scd2)
     delete = _submitting(Client.delete)
+
+    backfill = _loading(Client.backfill)
+    backfills = _asking(Client.backfills)
+    backfill_progress = _asking(Client.backfill_progress)
+    resume_backfill = _loading(Client.resume_backfill)
+    cancel_backfill = _asking(Client.cancel_backfill)
 
     create = _submitting(Client.create)
     restore = _submitting(Client.restore)

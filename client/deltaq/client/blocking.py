@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from deltaq.client.backfill_future import BackfillFuture
 from deltaq.client.future import BaseFuture, Future
 from deltaq.client.sender import Sender
 from deltaq.client.wire import Flag, Queue, Turn, finish
 from deltaq.tasks.calls import Submitted
-from deltaq.tasks.connection import connect
+from deltaq.tasks.connection import connect, queue_errors
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query
@@ -26,6 +27,7 @@ from deltaq.tasks.request import Lane, Request
 from deltaq.tasks.status import TableStatus, read_status
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.client.backfill_progress import BackfillProgress
     from deltaq.tasks.settings import Settings
 
 T = TypeVar("T")
@@ -59,6 +61,21 @@ class Blocking:
             table=table,
             operation=operation,
             cancel=None if cancel is None else _Finishing(cancel),
+        )
+
+    def backfill_future(
+        self,
+        backfill_id: str,
+        table: str,
+        cancel: Callable[[], Coroutine[Any, Any, bool]],
+        progress: Callable[[], Coroutine[Any, Any, BackfillProgress]],
+    ) -> BaseFuture[Outcome]:
+        """Make the future of a backfill."""
+        return BackfillFuture(
+            backfill_id=backfill_id,
+            table=table,
+            cancel=_Finishing(cancel),
+            progress=lambda: finish(progress()),
         )
 
     def flag(self) -> Flag:
@@ -98,6 +115,12 @@ class Blocking:
         """Tell what workers have begun with."""
         return self._inbox.claimed(lanes)
 
+    async def strings(self, keys: Sequence[str]) -> list[str | None]:
+        """Read strings."""
+        with queue_errors():
+            found: Any = self._redis.mget(keys)
+        return list(found)
+
     async def ping(self) -> None:
         """Make sure that Redis answers."""
         self._inbox.ping()
@@ -113,6 +136,10 @@ class Blocking:
     async def ask(self, query: Query) -> None:
         """Send a query."""
         self._sender.ask(query)
+
+    async def hint(self, backfill_id: str, parts: Sequence[int]) -> None:
+        """Send hints."""
+        self._sender.prepare(backfill_id, parts)
 
     async def answer(self, future: BaseFuture[T], timeout: float | None) -> T:
         """Wait for a future."""

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deltaq.client.alterations import Alterations
+from deltaq.client.backfill import Backfills
 from deltaq.client.catalog import Catalog
 from deltaq.client.core import Core
 from deltaq.client.future import Future
@@ -23,7 +24,9 @@ if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settin
     from deltaq.tasks.settings import Settings
 
 
-class Client(Writes, Tracking, Queries, Catalog, TableVerbs, Alterations, Upkeep, Operations):
+class Client(
+    Writes, Backfills, Tracking, Queries, Catalog, TableVerbs, Alterations, Upkeep, Operations
+):
     """Hands requests to deltaq's workers. Threads may share one; close it when done.
 
     The writing methods return at once: then the rows are staged and the request is queued,

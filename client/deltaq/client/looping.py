@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from deltaq.client.async_future import AsyncFuture
+from deltaq.client.backfill_future import AsyncBackfillFuture
 from deltaq.client.future import BaseFuture
 from deltaq.client.outbox import Outbox, Place, Script
 from deltaq.client.pace import Pace
@@ -39,6 +40,7 @@ from deltaq.tasks.request import Lane, Request
 from deltaq.tasks.status import TableStatus, read_status
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
+    from deltaq.client.backfill_progress import BackfillProgress
     from deltaq.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -106,6 +108,18 @@ class Looping:
             cancel=cancel,
         )
 
+    def backfill_future(
+        self,
+        backfill_id: str,
+        table: str,
+        cancel: Callable[[], Coroutine[Any, Any, bool]],
+        progress: Callable[[], Coroutine[Any, Any, BackfillProgress]],
+    ) -> BaseFuture[Outcome]:
+        """Make the future of a backfill."""
+        return AsyncBackfillFuture(
+            backfill_id=backfill_id, table=table, loop=self.loop, cancel=cancel, progress=progress
+        )
+
     def flag(self) -> Flag:
         """Make a flag."""
         return _Event()
@@ -155,6 +169,10 @@ class Looping:
         """Tell what workers have begun with."""
         return await self._outbox.ask(look_at_claims(lanes), claims)
 
+    async def strings(self, keys: Sequence[str]) -> list[str | None]:
+        """Read strings."""
+        return await self._outbox.ask([("MGET", *keys)], lambda replies: list(replies[0]))
+
     async def ping(self) -> None:
         """Make sure that Redis answers."""
         await self._outbox.ask([("PING",)], bool)
@@ -175,6 +193,10 @@ class Looping:
     async def ask(self, query: Query) -> None:
         """Send a query."""
         await self._in(self._sending, partial(self._sender.ask, query))
+
+    async def hint(self, backfill_id: str, parts: Sequence[int]) -> None:
+        """Send hints."""
+        await self._in(self._sending, partial(self._sender.prepare, backfill_id, parts))
 
     async def answer(self, future: BaseFuture[T], timeout: float | None) -> T:
         """Wait for a future."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from deltaq.tasks.errors import QueueUnavailable
@@ -34,6 +35,16 @@ class Sender:
             ring(self._celery(), table, lane)
         except QueueUnavailable as exc:
             logger.warning("wake-up for table %s was not sent: %s", table, exc)
+
+    def prepare(self, backfill_id: str, numbers: Iterable[int]) -> None:
+        """Send hints that parts are to be prepared; the sweeper gives those that are lost."""
+        from deltaq.tasks.broker import hint
+
+        try:
+            for number in numbers:
+                hint(self._celery(), backfill_id, number)
+        except QueueUnavailable as exc:
+            logger.warning("hints for backfill %s were not sent: %s", backfill_id, exc)
 
     def ask(self, query: Query) -> None:
         """Send a query.

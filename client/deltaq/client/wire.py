@@ -9,7 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from deltaq.client.future import BaseFuture
 from deltaq.tasks.calls import Submitted
@@ -17,6 +17,9 @@ from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query
 from deltaq.tasks.request import Lane, Request
 from deltaq.tasks.status import TableStatus
+
+if TYPE_CHECKING:  # nobody else needs it
+    from deltaq.client.backfill_progress import BackfillProgress
 
 T = TypeVar("T")
 
@@ -88,6 +91,16 @@ class Wire(Protocol):
         """Make the future of a request or query."""
         ...
 
+    def backfill_future(
+        self,
+        backfill_id: str,
+        table: str,
+        cancel: Callable[[], Coroutine[Any, Any, bool]],
+        progress: Callable[[], Coroutine[Any, Any, BackfillProgress]],
+    ) -> BaseFuture[Outcome]:
+        """Make the future of a backfill."""
+        ...
+
     def flag(self) -> Flag:
         """Make a flag that is false."""
         ...
@@ -125,6 +138,10 @@ class Wire(Protocol):
         """Tell the last sequence that workers have begun with in lanes of tables."""
         ...
 
+    async def strings(self, keys: Sequence[str]) -> list[str | None]:
+        """Read strings in Redis."""
+        ...
+
     async def ping(self) -> None:
         """Make sure that Redis answers."""
 
@@ -137,6 +154,9 @@ class Wire(Protocol):
 
     async def ask(self, query: Query) -> None:
         """Send a query to the workers."""
+
+    async def hint(self, backfill_id: str, parts: Sequence[int]) -> None:
+        """Tell workers that parts of a backfill may be prepared; that it fails is no error."""
 
     async def answer(self, future: BaseFuture[T], timeout: float | None) -> T:
         """Wait for a future; ResultTimeout after ``timeout`` seconds."""

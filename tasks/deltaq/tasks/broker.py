@@ -75,6 +75,22 @@ def ring(app: Celery, table: str, lane: Lane) -> None:
         )
 
 
+def hint(app: Celery, backfill_id: str, number: int) -> None:
+    """Send a hint: a part of a backfill may be prepared.
+
+    Raises:
+        QueueUnavailable: The broker did not take it; a worker will find the part.
+    """
+    with broker_errors():
+        app.send_task(
+            keys.PREPARE_TASK,
+            args=[backfill_id, number],
+            queue=keys.lane_queue(Lane.BULK),
+            ignore_result=True,
+            retry=False,
+        )
+
+
 def ask(app: Celery, query: str, signer: Signer | None = None) -> None:
     """Send a query, as ``encode_query`` writes it, signed where workers ask for that.
 
