@@ -11,6 +11,7 @@ from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.lake import Lake
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.sweeper import Sweeper
@@ -34,12 +35,14 @@ def make_sweeper(
     rung: Callable[[Lane], int] = lambda _: 0,
 ) -> Sweeper:
     """Make a sweeper that is not started; by default its wake-ups go nowhere."""
+    inbox = Inbox(client, settings)
     return Sweeper(
         client,
-        Inbox(client, settings),
+        inbox,
         StagingArea(settings.staging_root),
         settings,
         ring=ring,
         rung=rung,
         recovery=make_recovery(client, settings),
+        backfills=Backfills(client, inbox, settings, worker="sweeper", ring=ring),
     )

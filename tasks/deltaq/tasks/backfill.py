@@ -311,6 +311,11 @@ class Backfill:
         """Remove what is known of prepared parts, once their files are gone or in the table."""
         self._area.remove(self.folder / "parts")
 
+    def forget_sources(self) -> None:
+        """Remove what the client brought, and the parts, once their rows are in the table."""
+        self._area.remove(self.uploads)
+        self.forget_parts()
+
     def remove(self) -> None:
         """Remove the folder, the manifest first."""
         with _storage_errors(self.folder):

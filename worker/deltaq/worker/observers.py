@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from deltaq.tasks.backfill import Manifest, Prepared
 from deltaq.tasks.errors import TransientError
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Query
@@ -78,6 +79,12 @@ class Observer:
     def answered(self, query: Query, outcome: Outcome) -> None:
         """Note that a query has its answer, or its error."""
 
+    def part_begun(self, manifest: Manifest, part: int) -> None:
+        """Note that this worker begins to prepare a part of a backfill."""
+
+    def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
+        """Note that it is prepared; None if it is not: it failed, or another try will follow."""
+
 
 class Observers(Observer):
     """Tells all of several observers. One that fails is logged, once for each hook, and harmless.
@@ -125,6 +132,14 @@ class Observers(Observer):
     def answered(self, query: Query, outcome: Outcome) -> None:
         """Tell all."""
         self._tell("answered", lambda o: o.answered(query, outcome))
+
+    def part_begun(self, manifest: Manifest, part: int) -> None:
+        """Tell all."""
+        self._tell("part_begun", lambda o: o.part_begun(manifest, part))
+
+    def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
+        """Tell all."""
+        self._tell("part_ended", lambda o: o.part_ended(manifest, part, prepared))
 
     def _tell(self, hook: str, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:

@@ -19,6 +19,7 @@ from deltaq.tasks.errors import (
 from deltaq.tasks.inbox import Entry, Inbox, Settled
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import (
+    Adopt,
     Append,
     FrameRequest,
     Lane,
@@ -126,7 +127,7 @@ def failed(request: Request, sequence: int, error: ErrorInfo, attempt: int) -> O
 
 def rows_of(request: Request) -> int | None:
     """Count the rows that a request brings, None if it brings none by nature."""
-    return request.rows if isinstance(request, FrameRequest) else None
+    return request.rows if isinstance(request, FrameRequest | Adopt) else None
 
 
 def bury(staging: StagingArea, outcome: Outcome) -> None:

@@ -30,6 +30,7 @@ class Spawner:
         *,
         env: Mapping[str, str] | None = None,
         output: IO[bytes] | None = None,
+        pipes: bool = False,
     ) -> subprocess.Popen[bytes]:
         """Start a process in a group of its own, so that Ctrl-C reaches only its parent.
 
@@ -37,13 +38,14 @@ class Spawner:
             command: Program and arguments.
             env: Its whole environment; ours by default.
             output: Where its standard output and error go; ours by default.
+            pipes: Connect its standard input and output with the caller instead.
         """
         return self._thread.submit(
             subprocess.Popen,
             command,
             env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if pipes else output,
             stderr=subprocess.STDOUT if output is not None else None,
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,

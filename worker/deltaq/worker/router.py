@@ -16,6 +16,7 @@ import pyarrow as pa
 from deltaq.tasks.errors import ConfigurationError, EngineRefused, StorageUnavailable
 from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import (
+    Adopt,
     Append,
     Create,
     Drop,
@@ -26,10 +27,13 @@ from deltaq.tasks.request import (
     Vacuum,
 )
 from deltaq.tasks.settings import Settings
+from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker.backfill.vacuuming import check_vacuum
 from deltaq.worker.drops import Drops
 from deltaq.worker.engines import Commit, Engine, NotNative, Parts, RowCounts
 from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.engines.native_adopt import Adopter
 from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
@@ -83,7 +87,9 @@ class Router:
         self._spark = spark
         self._settings = settings
         staging = StagingArea(settings.staging_root)
+        self._staging = staging
         self._drops = Drops(Lake(settings.lake), staging, keep=settings.outcome_ttl)
+        self._adopter = Adopter(Lake(settings.lake), staging, signer_of(settings))
         self._prefers_spark = _Memory()
         self._needed_spark = _Memory()
 
@@ -131,6 +137,11 @@ class Router:
             self._drops.drop(group.first)
             gone = Commit(version=None, counts=(RowCounts(),))
             return Performed(commit=gone, engine=None, reason="no engine drops tables")
+        if isinstance(group.first, Adopt):
+            commit = self._adopter.adopt(group)
+            return Performed(commit=commit, engine="native", reason="no row is read for it")
+        if isinstance(group.first, Vacuum) and not group.first.dry_run:
+            check_vacuum(group.first, self._staging)
         choice = self.choose(group)
         try:
             commit = choice.engine.apply(group)

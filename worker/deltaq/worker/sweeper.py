@@ -19,6 +19,7 @@ from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.outcomes import bury
 from deltaq.worker.recovery import Recovery
 
@@ -47,6 +48,7 @@ class Sweeper:
         ring: Sends a wake-up.
         rung: Counts the wake-ups of a lane, of all tables, that no worker has taken yet.
         recovery: Finds the tables of which Redis may have forgotten something.
+        backfills: Those in the staging area; each worker looks at them, and takes parts.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Sweeper:
         ring: Callable[[str, Lane], None],
         rung: Callable[[Lane], int],
         recovery: Recovery,
+        backfills: Backfills,
     ) -> None:
         self._client = client
         self._inbox = inbox
@@ -67,6 +70,7 @@ class Sweeper:
         self._ring = ring
         self._rung = rung
         self._recovery = recovery
+        self._backfills = backfills
         self._cleaned = 0.0
         self._closing = self._hurried = False
         self._woken = threading.Event()
@@ -104,9 +108,11 @@ class Sweeper:
                 if hurried or self._is_its_turn():
                     self.sweep(hurried=hurried)
                     self.recover()
+                self._backfills.sweep()
                 if time.monotonic() - self._cleaned >= _CLEAN_INTERVAL:
                     self._cleaned = time.monotonic()
                     self.clean(older_than=_CLEAN_INTERVAL)
+                    self._backfills.expire()
             except DeltaqError as exc:
                 logger.warning("sweep put off: %s", exc)
             except Exception:

@@ -159,14 +159,18 @@ class GroupCommit:
             return file.schema_arrow
 
     def _commit(self) -> dict[str, Any]:
-        """Make the arguments by which a commit moves the ledger, or is none."""
-        moved = Transaction(self._group.app_id, self._group.sequence, int(time.time() * 1000))
-        properties = CommitProperties(
-            custom_metadata={"userMetadata": ledger.note(self._group)},
-            app_transactions=[moved],
-            max_commit_retries=0,
-        )
-        return {"commit_properties": properties, "post_commithook_properties": _NO_HOOKS}
+        return commit_options(self._group)
+
+
+def commit_options(group: CommitGroup) -> dict[str, Any]:
+    """Make the arguments by which a commit of delta-rs moves the ledger, or is none."""
+    moved = Transaction(group.app_id, group.sequence, int(time.time() * 1000))
+    properties = CommitProperties(
+        custom_metadata={"userMetadata": ledger.note(group)},
+        app_transactions=[moved],
+        max_commit_retries=0,
+    )
+    return {"commit_properties": properties, "post_commithook_properties": _NO_HOOKS}
 
 
 class _Counted:

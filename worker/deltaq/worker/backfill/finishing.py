@@ -1,0 +1,261 @@
+"""What becomes of backfills once their parts are prepared, or one of them cannot be.
+
+Each look at a backfill takes it one step further, and may be taken by any worker at any time:
+whatever one that died has left undone is done by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deltaq.tasks.backfill import (
+    Backfill,
+    Ending,
+    Manifest,
+    Verdict,
+    list_backfills,
+)
+from deltaq.tasks.errors import DeltaqError, ErrorInfo, StorageUnavailable
+from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.request import Lane
+from deltaq.tasks.settings import Settings
+from deltaq.tasks.signing import signer_of
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker.backfill.adopting import stage_adopt
+from deltaq.worker.backfill.claims import Claims
+from deltaq.worker.backfill.names import left_behind
+from deltaq.worker.lake import Lake
+from deltaq.worker.ledger import find_committed
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which the outcome of an earlier try may still be what Redis knows of a request.
+_SUBMITTED_WITHIN = 5.0
+#: Seconds by which the clocks of those who stage and those who commit may differ.
+_CLOCKS_APART = 3600.0
+#: Backfills that one look goes through; the oldest first, so that none is forgotten.
+_MOST = 1000
+
+
+class Finisher:
+    """Brings backfills to their end. Every method may run in many threads and workers at once.
+
+    Args:
+        staging: Where the backfills are.
+        lake: Where the tables are.
+        inbox: Where the requests to adopt go.
+        claims: Who prepares what.
+        settings: How long what came of backfills is kept; the signing key.
+        ring: Sends a wake-up.
+    """
+
+    def __init__(
+        self,
+        staging: StagingArea,
+        lake: Lake,
+        inbox: Inbox,
+        claims: Claims,
+        settings: Settings,
+        *,
+        ring: Callable[[str, Lane], None],
+    ) -> None:
+        self._staging = staging
+        self._lake = lake
+        self._inbox = inbox
+        self._claims = claims
+        self._keep = settings.outcome_ttl
+        self._signer = signer_of(settings)
+        self._ring = ring
+        #: Adopted ones, which nothing is to be done for until they are removed.
+        self._done: set[str] = set()
+
+    def open(self, backfill_id: str) -> Backfill:
+        """Open the folder of a backfill."""
+        return Backfill(self._staging, backfill_id, self._signer)
+
+    def active(self) -> list[str]:
+        """List the backfills that have not come to their end, the oldest first.
+
+        Raises:
+            StorageUnavailable: The staging area cannot be read.
+        """
+        known = list(list_backfills(self._staging))
+        self._done.intersection_update(known)
+        return [backfill_id for backfill_id in known if backfill_id not in self._done][:_MOST]
+
+    def sweep(self) -> int:
+        """Take every backfill a step further; return how many have parts to prepare.
+
+        Raises:
+            StorageUnavailable, QueueUnavailable: Look again later.
+        """
+        unprepared = 0
+        for backfill_id in self.active():
+            try:
+                unprepared += self.look(backfill_id)
+            except (StorageUnavailable, OSError):
+                raise
+            except DeltaqError as exc:
+                logger.warning("backfill %s: %s", backfill_id, exc)
+        return unprepared
+
+    def look(self, backfill_id: str) -> bool:
+        """Take a backfill a step further; tell whether it has parts that are not prepared.
+
+        Raises:
+            DeltaqError: It cannot be done now, or the backfill is damaged.
+        """
+        backfill = self.open(backfill_id)
+        verdict = backfill.verdict()
+        if verdict is None:
+            manifest = backfill.manifest()
+            if len(backfill.prepared()) < len(manifest.parts):
+                return True
+            self._begin_adopting(backfill, manifest)
+        elif verdict.ending is Ending.ADOPTING:
+            self._follow(backfill, backfill.manifest(), verdict)
+        elif verdict.ending is Ending.ADOPTED:
+            self._done.add(backfill_id)
+        elif not verdict.cleaned:
+            self._clean(backfill, backfill.manifest(), verdict)
+        return False
+
+    def expire(self) -> int:
+        """Remove the folders of backfills that ended long ago; return how many.
+
+        Raises:
+            StorageUnavailable: The staging area cannot be read now.
+        """
+        removed = 0
+        for backfill_id in list_backfills(self._staging):
+            backfill = self.open(backfill_id)
+            verdict = backfill.verdict()
+            if verdict and verdict.cleaned and verdict.at_ms + self._keep * 1000 < _now_ms():
+                backfill.remove()
+                removed += 1
+        return removed
+
+    def fail(self, backfill: Backfill, manifest: Manifest, error: ErrorInfo, part: int) -> None:
+        """Note that a part cannot be prepared, and so the backfill neither."""
+        verdict = Verdict(ending=Ending.FAILED, at_ms=_now_ms(), error=error, part=part)
+        if backfill.decide(verdict):
+            logger.warning(
+                "backfill %s of table %s failed in part %d: %s",
+                manifest.backfill_id,
+                manifest.table,
+                part,
+                error.message,
+            )
+
+    def _begin_adopting(self, backfill: Backfill, manifest: Manifest) -> None:
+        if backfill.decide(Verdict(ending=Ending.ADOPTING, at_ms=_now_ms())):
+            self._submit(backfill, manifest, anew=True)
+
+    def _submit(self, backfill: Backfill, manifest: Manifest, *, anew: bool) -> None:
+        rows = 0
+        for part in manifest.parts:
+            prepared = backfill.part(part.number)
+            rows += prepared.rows if prepared else 0
+        request = stage_adopt(self._staging, manifest, rows=rows, signer=self._signer)
+        submitted = self._inbox.submit(request, anew=anew)
+        if submitted.ring:
+            self._ring(request.table, request.lane)
+
+    def _follow(self, backfill: Backfill, manifest: Manifest, verdict: Verdict) -> None:
+        (outcome,) = self._inbox.outcomes([(manifest.table, manifest.backfill_id)])
+        if isinstance(outcome, Outcome):
+            if outcome.state is State.COMMITTED:
+                self._adopted(backfill, manifest, outcome.version)
+            elif _now_ms() - verdict.at_ms > _SUBMITTED_WITHIN * 1000:
+                self._not_adopted(backfill, outcome)
+        elif outcome is None:  # Redis has forgotten it, or who decided died before it was there
+            version = self._version(manifest)
+            if version is None:
+                self._submit(backfill, manifest, anew=False)
+            else:
+                self._adopted(backfill, manifest, version)
+
+    def _version(self, manifest: Manifest) -> int | None:
+        """Tell which version of the table has a backfill, by its log."""
+        since = manifest.submitted_at_ms / 1000 - _CLOCKS_APART
+        path, wanted = self._lake.path(manifest.table), manifest.backfill_id
+        found = find_committed(path, None, [wanted], since=since).get(wanted)
+        return found.version if found else None
+
+    def _adopted(self, backfill: Backfill, manifest: Manifest, version: int | None) -> None:
+        parts = [backfill.part(part.number) for part in manifest.parts]
+        files = [file for part in parts if part for file in part.files]
+        seconds = (_now_ms() - manifest.submitted_at_ms) / 1000
+        backfill.amend(
+            Verdict(
+                ending=Ending.ADOPTED,
+                at_ms=_now_ms(),
+                version=version,
+                rows=sum(file.rows for file in files),
+                files=len(files),
+                size_bytes=sum(file.size_bytes for file in files),
+                seconds=round(max(0.0, seconds), 3),
+                cleaned=True,
+            )
+        )
+        for file in left_behind(self._lake.path(manifest.table), manifest.backfill_id):
+            if file.name.startswith("."):  # a worker was killed while it wrote it
+                self._staging.remove(file)
+        backfill.forget_sources()
+        self._done.add(backfill.backfill_id)
+        logger.info("backfill %s is in table %s", manifest.backfill_id, manifest.table)
+
+    def _not_adopted(self, backfill: Backfill, outcome: Outcome) -> None:
+        cancelled = outcome.state is State.CANCELLED
+        backfill.amend(
+            Verdict(
+                ending=Ending.CANCELLED if cancelled else Ending.FAILED,
+                at_ms=_now_ms(),
+                error=outcome.error,
+            )
+        )
+
+    def _clean(self, backfill: Backfill, manifest: Manifest, verdict: Verdict) -> None:
+        """Remove what was prepared, once nobody writes any more."""
+        numbers = [part.number for part in manifest.parts]
+        if len(list(self._claims.free(manifest, numbers))) < len(numbers):
+            return  # they stop within seconds
+        version = self._version(manifest)
+        if version is not None:  # never remove what is in the table
+            self._adopted(backfill, manifest, version)
+            return
+        removed = 0
+        for file in left_behind(self._lake.path(manifest.table), manifest.backfill_id):
+            self._staging.remove(file)
+            removed += 1
+        backfill.forget_parts()
+        self._claims.forget_tries(manifest)
+        _remove_empty(self._lake.path(manifest.table))
+        amended = Verdict(
+            ending=verdict.ending,
+            at_ms=verdict.at_ms,
+            error=verdict.error,
+            part=verdict.part,
+            cleaned=True,
+        )
+        backfill.amend(amended)
+        logger.info("backfill %s: removed %d prepared files", manifest.backfill_id, removed)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _remove_empty(table: Path) -> None:
+    """Remove the folder of a table that never came to be, with its empty partitions."""
+    if (table / "_delta_log").exists():
+        return
+    for folder in sorted(table.rglob("*"), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    if table.is_dir() and not any(table.iterdir()):
+        table.rmdir()

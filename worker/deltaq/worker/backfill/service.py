@@ -1,0 +1,79 @@
+"""Everything that one worker does for backfills, behind five methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import redis
+
+from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.request import Lane
+from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea
+from deltaq.worker.backfill.claims import Claims
+from deltaq.worker.backfill.finishing import Finisher
+from deltaq.worker.backfill.preparer import Preparer
+from deltaq.worker.lake import Lake
+from deltaq.worker.observers import NOBODY, Observer
+
+
+class Backfills:
+    """Prepares parts in the background and brings backfills to their end. Close it.
+
+    Args:
+        client: Connections to the queue's Redis.
+        inbox: Where the requests to adopt go.
+        settings: The settings; a worker without the bulk queue prepares nothing.
+        worker: The worker's name.
+        ring: Sends a wake-up.
+        observer: Is told of parts.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        inbox: Inbox,
+        settings: Settings,
+        *,
+        worker: str,
+        ring: Callable[[str, Lane], None],
+        observer: Observer = NOBODY,
+    ) -> None:
+        lake, staging = Lake(settings.lake), StagingArea(settings.staging_root)
+        claims = Claims(client, worker)
+        self._finisher = Finisher(staging, lake, inbox, claims, settings, ring=ring)
+        self._prepares = "bulk" in settings.queues
+        self._preparer = Preparer(
+            finisher=self._finisher,
+            claims=claims,
+            lake=lake,
+            work=staging.work,
+            worker=worker,
+            observer=observer,
+        )
+
+    def hint(self) -> None:
+        """Look for parts to prepare, in the background."""
+        if self._prepares:
+            self._preparer.hint()
+
+    def sweep(self) -> None:
+        """Take each backfill a step further, and have parts prepared if there are any.
+
+        Raises:
+            StorageUnavailable, QueueUnavailable: Look again later.
+        """
+        if self._finisher.sweep():
+            self.hint()
+
+    def expire(self) -> int:
+        """Remove what is known of backfills that ended long ago; return how many.
+
+        Raises:
+            StorageUnavailable: The staging area cannot be read now.
+        """
+        return self._finisher.expire()
+
+    def close(self) -> None:
+        """Give the part in work back to other workers."""
+        self._preparer.close()
