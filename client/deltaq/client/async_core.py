@@ -22,6 +22,7 @@ from deltaq.client.results import take_rows
 from deltaq.client.room import Room
 from deltaq.client.spool import Spool
 from deltaq.client.staging import Staged, stage
+from deltaq.client.tracing import traces_of
 from deltaq.client.users import user_of
 from deltaq.client.wire import Turn, Wire
 from deltaq.tasks.calls import Submitted, unapplied
@@ -66,6 +67,7 @@ class AsyncCore:
         self.take_rows = partial(take_rows, self.staging, kept=settings.read_ttl)
         self._user = user_of(settings)
         self._signer = signer_of(settings)
+        self._traces = traces_of(settings)
         self._make_wire = wire
         self.start()
 
@@ -134,11 +136,13 @@ class AsyncCore:
             StagingFull: The staging area's disk has no room; nothing is left behind.
             StorageUnavailable: The staging area cannot be written.
         """
-        return await self._submit(draft, partial(self._stage_frame, draft, frame), room)
+        with self._traces.submitting(draft) as draft:
+            return await self._submit(draft, partial(self._stage_frame, draft, frame), room)
 
     async def order(self, draft: Request, room: Room) -> BaseFuture[Outcome]:
         """Stage and submit a request without rows; it raises what :meth:`write` raises."""
-        return await self._submit(draft, partial(self._stage, draft), room)
+        with self._traces.submitting(draft) as draft:
+            return await self._submit(draft, partial(self._stage, draft), room)
 
     async def _submit(
         self, draft: Request, make: Callable[[], Staged], room: Room

@@ -169,6 +169,7 @@ def _identity(draft: Request, schema: pa.Schema) -> bytes:
         submitted_at_ms=0,
         expires_ms=None,  # a moment is another number of milliseconds at each call
         submitted_by=None,
+        trace_parent=None,
     )
     columns = [f"{f.name}: {f.type}" for f in schema]
     return encode_request(options) + msgspec.json.encode(columns)

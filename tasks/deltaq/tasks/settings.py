@@ -172,6 +172,7 @@ class Settings(BaseSettings):
     ivy_settings: Path | None = Field(
         None, description="Ivy settings for a Maven repository other than Maven Central."
     )
+    tracing: bool = Field(False, description="Make spans of OpenTelemetry; needs deltaq[otel].")
     log_level: LogLevel = Field("INFO", description="What a worker logs: lines of at least this.")
     log_format: LogFormat = Field(
         "auto", description="Lines of json, or human; auto is human in a terminal."

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps
 from celery.exceptions import CPendingDeprecationWarning, WorkerShutdown
@@ -52,6 +52,9 @@ from deltaq.worker.stopping import Emergency
 from deltaq.worker.sweeper import Sweeper
 from deltaq.worker.warm import WarmSpark, WarmState
 
+if TYPE_CHECKING:  # OpenTelemetry is an extra
+    from deltaq.worker.tracing import Tracing
+
 logger = logging.getLogger(__name__)
 
 #: How often a worker that waits for Spark looks whether it shall stop, seconds.
@@ -90,7 +93,10 @@ class Worker:
             self.app, client, inbox, name=self.name, limit=settings.events_per_second
         )
         self.revoker = Revoker(inbox, staging)
-        self.observers = Observers([self.commit_log, *self.monitor.observers, self.events])
+        self.tracing = _tracing(settings)
+        self.observers = Observers(
+            [self.commit_log, *self.tracing, *self.monitor.observers, self.events]
+        )
         self.leases = Leases(client, settings, holder=self.name, observers=self.observers)
         recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
         self.emergency = Emergency(
@@ -222,9 +228,19 @@ class Worker:
         self.revoker.close()
         self.events.close()
         self.commit_log.close()
+        for tracing in self.tracing:
+            tracing.close()
         self.leases.close()
         if self.warm:
             self.warm.stop()
+
+
+def _tracing(settings: Settings) -> list[Tracing]:
+    if not settings.tracing:
+        return []
+    from deltaq.worker.tracing import set_up_tracing
+
+    return [set_up_tracing()]
 
 
 def _configure(app: Celery) -> None:

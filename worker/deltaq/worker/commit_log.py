@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 from collections.abc import Iterable
 from typing import Any
 
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.request import operation_of
+from deltaq.worker.aside import Aside
 from deltaq.worker.observers import GroupCommitted, Observer
 
 logger = logging.getLogger(__name__)
 
 #: Ids of requests that one line names.
 _MOST_IDS = 20
-#: Commits that may wait for their lines: whoever reads the log may be slower than we commit.
-_ROOM = 100
 
 
 class CommitLog(Observer):
     """Logs commits in a thread of its own, which a full pipe may hold up. Close it to end that."""
 
     def __init__(self) -> None:
-        self._waiting: queue.Queue[GroupCommitted | None] = queue.Queue(_ROOM)
-        self._left_out = 0
-        self._thread = threading.Thread(target=self._run, name="deltaq-commit-log", daemon=True)
-        self._thread.start()
+        self._aside = Aside(_log, name="commit-log")
+        self.close = self._aside.close
 
     def group_committed(self, commit: GroupCommitted) -> None:
-        """Have a commit logged; where too many wait already it is only counted."""
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        try:
-            self._waiting.put_nowait(commit)
-        except queue.Full:
-            self._left_out += 1
+        """Have a commit logged."""
+        if logger.isEnabledFor(logging.INFO):
+            self._aside.put(commit)
 
-    def close(self) -> None:
-        """Log what waits, and end the thread."""
-        self._waiting.put(None)
-        self._thread.join()
 
-    def _run(self) -> None:
-        while (commit := self._waiting.get()) is not None:
-            if self._left_out:
-                left_out, self._left_out = self._left_out, 0
-                logger.warning("%d commits have no line: the log is too slow", left_out)
-            facts = facts_of(commit)
-            logger.info("%s", _sentence(facts), extra=facts)
+def _log(commit: GroupCommitted) -> None:
+    facts = facts_of(commit)
+    logger.info("%s", _sentence(facts), extra=facts)
 
 
 def facts_of(commit: GroupCommitted) -> dict[str, Any]:
