@@ -29,6 +29,7 @@ from deltaq.tasks.request import Lane, check_table_name
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
+from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.channel import Channel
 from deltaq.worker.commit_log import CommitLog
 from deltaq.worker.committer import Committer
@@ -106,6 +107,9 @@ class Worker:
             limit=settings.stop_timeout,
             farewell=self.monitor.heartbeat.close,
         )
+        self.backfills = Backfills(
+            client, inbox, settings, worker=self.name, ring=self._ring, observer=self.observers
+        )
         self.sweeper = Sweeper(
             client,
             inbox,
@@ -114,6 +118,7 @@ class Worker:
             ring=self._ring,
             rung=partial(count_rung, self.app),
             recovery=recovery,
+            backfills=self.backfills,
         )
         self.reader = Reader(
             router=router,
@@ -181,7 +186,7 @@ class Worker:
         return int(celery_worker.exitcode or 0)
 
     def _register_tasks(self) -> None:
-        committer, reader = self.committer, self.reader
+        committer, reader, backfills = self.committer, self.reader, self.backfills
 
         # Their events are sent by ours, many at once: by Celery they would cost a third of what
         # the main loop does.
@@ -197,6 +202,10 @@ class Worker:
         @self.app.task(name=keys.READ_TASK, send_events=False)  # type: ignore[untyped-decorator]
         def read(query: str, signature: str | None = None) -> None:
             reader.answer(query, signature)
+
+        @self.app.task(name=keys.PREPARE_TASK, send_events=False)  # type: ignore[untyped-decorator]
+        def prepare(backfill_id: str, number: int) -> None:
+            backfills.hint()
 
     def _ring(self, table: str, lane: Lane) -> None:
         try:
@@ -224,6 +233,7 @@ class Worker:
         # Not earlier: running tasks are awaited before this signal.
         self.reader.close()
         self.sweeper.close()
+        self.backfills.close()
         self.remover.close()
         self.revoker.close()
         self.events.close()
