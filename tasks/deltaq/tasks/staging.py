@@ -5,6 +5,7 @@
     requests/<table>/<request id>.parquet   accepted or about to be
     dead/<table>/<request id>.parquet       given up; the error is in its .json neighbour
     reads/<request id>/*                    results of reads, Arrow or Parquet
+    backfills/<backfill id>/                see deltaq.tasks.backfill
     work/                                   what engines put down while they work
 
 A path is never on the wire: both sides derive it from checked names. The request itself
