@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java demo check test bench docs build
+.PHONY: help setup venv redis java prometheus demo check test bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
@@ -42,6 +42,16 @@ java: venv
 	@said="$$($(BIN)/python -c 'from deltaq.worker.java import find_java; find_java()' 2>&1)" \
 		|| { echo "$$said" | tail -n 1; exit 1; }
 
+# promtool and a server, for the tests of metrics and alerts. Nothing else needs them.
+prometheus:
+	@if command -v promtool >/dev/null && command -v prometheus >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && \
+		RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus; \
+	else \
+		echo 'tests of metrics need promtool and prometheus: apt-get install prometheus'; exit 1; \
+	fi
+
 demo: setup
 	$(BIN)/deltaq demo
 
@@ -54,7 +64,7 @@ check: setup
 
 # Two at a time: mostly they wait, for leases to end and processes to start. The long ones, which
 # come first by their folder, are not to be begun last.
-test: setup
+test: setup prometheus
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=40 --durations-min=4
 
