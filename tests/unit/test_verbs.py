@@ -21,7 +21,7 @@ from deltaq.tasks.verbs import Code, exit_code
 from deltaq.worker import cli as worker_cli
 
 #: Verbs that run until they are stopped, draw a screen or tell a story; they have nothing to say in JSON.
-WITHOUT_JSON = {"worker", "demo", "top"}
+WITHOUT_JSON = {"worker", "flower", "demo", "top"}
 
 
 def verbs() -> Iterator[tuple[str, Any]]:
@@ -42,10 +42,11 @@ VERBS = dict(verbs())
 
 def test_the_verbs_are_these() -> None:
     assert sorted(VERBS) == [
-        *("append", "cancel", "config", "create", "dead-letters list", "dead-letters show"),
-        *("delete", "demo", "describe", "dev", "doctor", "drop", "history", "jars", "merge"),
-        *("optimize", "outcome", "overwrite", "read", "recover", "redrive", "restore", "sql"),
-        *("status", "tables", "top", "vacuum", "watch", "worker"),
+        *("append", "backfill cancel", "backfill list", "backfill resume", "backfill run"),
+        *("backfill show", "cancel", "config", "create", "dead-letters list", "dead-letters show"),
+        *("delete", "demo", "describe", "dev", "doctor", "drop", "flower", "history", "jars"),
+        *("merge", "optimize", "outcome", "overwrite", "read", "recover", "redrive", "restore"),
+        *("sql", "status", "tables", "top", "vacuum", "watch", "worker"),
     ]
 
 

@@ -63,6 +63,8 @@ def secrets_of(settings: Settings) -> list[str]:
     for url in (settings.redis_url, settings.broker_url):
         password = urlsplit(url.get_secret_value()).password if url else None
         found += [password, unquote(password)] if password else []
+    if settings.flower_auth:
+        found.append(settings.flower_auth.get_secret_value().partition(":")[2])
     return [*found, *secret_values(settings.spark_conf)]
 
 

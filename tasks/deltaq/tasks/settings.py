@@ -210,8 +210,9 @@ class Settings(BaseSettings):
     @pydantic.field_validator("flower_auth")
     @classmethod
     def _both(cls, auth: SecretStr | None) -> SecretStr | None:
-        if auth is not None and not all(auth.get_secret_value().partition(":")):
-            raise ValueError("it must be a name and a password, with a colon between them")
+        text = auth.get_secret_value() if auth else "-:-"
+        if not (text.isascii() and all(text.partition(":"))):
+            raise ValueError("it must be a name and a password in ASCII, with a colon between them")
         return auth
 
     @pydantic.field_validator("redis_ca_file", "redis_cert_file", "redis_key_file")

@@ -18,6 +18,7 @@ from deltaq.tasks.logs import LogFormat, LogLevel, secrets_of, set_up_logging
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.verbs import QUEUE, SYSTEM, Code, Json, Lake, RedisUrl, Verbs
 from deltaq.worker.cli_doctor import doctor
+from deltaq.worker.cli_flower import flower
 from deltaq.worker.cli_jars import jars
 from deltaq.worker.cli_recover import recover
 
@@ -175,4 +176,5 @@ def demo(
 
 app.command(rich_help_panel=QUEUE)(recover)
 app.command(rich_help_panel=QUEUE)(doctor)
+app.command(rich_help_panel=SYSTEM)(flower)
 app.command(rich_help_panel=SYSTEM)(jars)
