@@ -116,12 +116,10 @@ class BackfillProgress:
         return self.seconds / self.source_bytes * left
 
     def __str__(self) -> str:
-        told = [f"{self.prepared} of {self.parts} parts", f"{self.rows:,} rows"]
+        told = [f"{self.state}: {self.prepared} of {self.parts} parts", f"{self.rows:,} rows"]
         if self.source_bytes:
             told.append(f"{self.mb_per_second:,.1f} MB/s")
-        if self.state is not BackfillState.PREPARING:
-            told.append(str(self.state))
-        elif self.seconds_left is not None:
+        if self.state is BackfillState.PREPARING and self.seconds_left is not None:
             told.append(f"{self.seconds_left:.0f} s left")
         for straggler in self.stragglers[:1]:
             told.append(

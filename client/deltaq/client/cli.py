@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from deltaq.client import (
+    cli_backfill,
     cli_config,
     cli_dead_letters,
     cli_reads,
@@ -24,7 +25,7 @@ from deltaq.tasks.verbs import Verbs
 #: Entry points that bring further verbs.
 _GROUP = "deltaq.commands"
 _OWN = (
-    *(cli_writes, cli_requests, cli_reads, cli_watch, cli_tables),
+    *(cli_writes, cli_backfill, cli_requests, cli_reads, cli_watch, cli_tables),
     *(cli_status, cli_dead_letters, cli_config),
 )
 

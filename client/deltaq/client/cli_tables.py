@@ -60,9 +60,7 @@ def create(
 
     Example: deltaq create trades -c "symbol string not null" -c "qty bigint"
     """
-    schema = dict(map(_column, column))
-    if len(schema) < len(column):
-        raise typer.BadParameter("two columns have the same name", param_hint="--column")
+    schema = named_types(column)
     with Client(lake=lake, redis_url=redis_url) as client:
         future = client.create(
             table,
@@ -248,6 +246,14 @@ def drop(
             timeout=timeout,
         )
         end(future, wait=not no_wait, timeout=timeout, as_json=as_json)
+
+
+def named_types(columns: list[str]) -> dict[str, str]:
+    """Read columns as they are given on the command line."""
+    schema = dict(map(_column, columns))
+    if len(schema) < len(columns):
+        raise typer.BadParameter("two columns have the same name", param_hint="--column")
+    return schema
 
 
 def _column(text: str) -> tuple[str, str]:
