@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java prometheus demo check test bench docs build
+.PHONY: help setup venv redis java prometheus demo check audit test bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
 	@echo 'make demo    run the whole thing on real data, in two to three minutes'
 	@echo 'make check   linters, formatter and types'
+	@echo 'make audit   insecure code, and known vulnerabilities of what is installed'
 	@echo 'make test    every test'
 	@echo 'make bench   what the queue costs and gains; BENCH=name for one of them'
 	@echo 'make docs    the documentation as a site, in site/; fails at a broken link'
@@ -61,6 +62,10 @@ check: setup
 	$(BIN)/mypy
 	@echo 'no __init__.py may close the namespace package that three folders share'
 	! ls */deltaq/__init__.py 2>/dev/null
+
+audit: setup
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive client tasks worker
+	$(BIN)/python .ci/audit.py
 
 # Two at a time: mostly they wait, for leases to end and processes to start. The long ones, which
 # come first by their folder, are not to be begun last.

@@ -262,7 +262,9 @@ def _like(error: Exception) -> Exception:
 
 @cache
 def _digest(name: str, flags: bool) -> str:
-    return hashlib.sha1(script_text(name, flags=flags).encode()).hexdigest()
+    # Redis knows scripts by it.
+    text = script_text(name, flags=flags).encode()
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
 
 def _run_script(name: str, flags: bool, known: bool) -> tuple[str, str]:

@@ -8,9 +8,7 @@ from urllib.parse import urlsplit
 
 MASK = "***"
 #: Spark settings whose values are secrets; as spark.redaction.regex, with keys of storage.
-SECRET_NAMES = "secret|password|token|credential|access[._-]?key|account[._-]?key"
-
-_SECRET = re.compile(SECRET_NAMES, re.I)
+_SECRET = re.compile(r"secret|password|token|credential|access[._-]?key|account[._-]?key", re.I)
 
 
 def masked_values(values: Mapping[str, str]) -> dict[str, str]:

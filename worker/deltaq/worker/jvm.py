@@ -101,7 +101,8 @@ def launch(java: Java, conf: Mapping[str, str], folder: Path) -> tuple[Jvm, Path
     properties.touch(mode=0o600)
     properties.write_text("".join(f"{key}={_escaped(value)}\n" for key, value in conf.items()))
     environment = {
-        **os.environ,
+        # Spark has no use for the settings of deltaq, which may be passwords.
+        **{name: value for name, value in os.environ.items() if not name.startswith("DELTAQ_")},
         "JAVA_HOME": str(java.executable.resolve().parent.parent),
         "SPARK_HOME": str(home),
         "SPARK_CONNECT_MODE": "0",
