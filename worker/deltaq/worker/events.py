@@ -14,6 +14,8 @@ from celery import Celery
 from celery.events.event import get_exchange
 from celery.signals import task_postrun, task_prerun
 
+from deltaq.tasks import keys
+from deltaq.tasks.backfill import Manifest, Prepared
 from deltaq.tasks.broker import broker_errors
 from deltaq.tasks.errors import DeltaqError, TransientError
 from deltaq.tasks.inbox import Inbox
@@ -113,11 +115,24 @@ class Events(Observer):
         else:
             self._note(1, self._story.answered, query, outcome)
 
+    def part_begun(self, manifest: Manifest, part: int) -> None:
+        """Note it."""
+        self._note(1, self._story.part_begun, manifest, part)
+
+    def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
+        """Note it."""
+        self._note(1, self._story.part_ended, manifest, part, prepared)
+
     def _task_began(self, task_id: str, task: Any, args: Sequence[object], **_: Any) -> None:
+        if task.name == keys.PREPARE_TASK:  # a hint; the part is told of when it is prepared
+            self._running.since = None
+            return
         self._running.since, self._running.answer = time.monotonic(), None
         self._note(1, self._story.task_began, task_id, task.name, args)
 
     def _task_ended(self, task_id: str, state: str, retval: object, **_: Any) -> None:
+        if self._running.since is None:
+            return
         seconds = time.monotonic() - self._running.since
         tell = partial(
             self._story.task_ended,

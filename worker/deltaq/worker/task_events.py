@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from deltaq.tasks import keys
+from deltaq.tasks.backfill import Manifest, Prepared
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, decode_query, query_name
@@ -40,6 +41,9 @@ class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     result: str | None = None
     runtime: float | None = None
     exception: str | None = None
+    #: Of a part: its backfill, which Flower shows as its parent.
+    parent_id: str | None = None
+    root_id: str | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -134,6 +138,28 @@ class Story:
         self._told.pop(task_id, None)
         return [self._event("succeeded", task_id, at, result="done", runtime=seconds)]
 
+    def part_begun(self, manifest: Manifest, part: int, at: float) -> list[TaskEvent]:
+        """Tell that a part of a backfill, whose parent it is, is being prepared."""
+        parent, uuid = manifest.backfill_id, part_uuid(manifest, part)
+        about = {"table": manifest.table, "parts": len(manifest.parts)}
+        events = self._known(parent, ("deltaq.backfill", repr(about)), at)
+        about = {"table": manifest.table, "part": part}
+        known = self._known(uuid, (keys.PREPARE_TASK, repr(about)), at)
+        replace = msgspec.structs.replace
+        events += [replace(event, parent_id=parent, root_id=parent) for event in known]
+        return [*events, self._event("started", uuid, at)]
+
+    def part_ended(
+        self, manifest: Manifest, part: int, prepared: Prepared | None, at: float
+    ) -> list[TaskEvent]:
+        """Tell that a part is prepared, or is not."""
+        uuid = part_uuid(manifest, part)
+        self._told.pop(uuid, None)
+        if prepared is None:
+            return [self._event("failed", uuid, at, exception="not prepared; see the backfill")]
+        result = f"{prepared.rows} rows, {len(prepared.files)} files"
+        return [self._event("succeeded", uuid, at, result=result, runtime=prepared.seconds)]
+
     def unsaid(self, uuids: Iterable[str]) -> None:
         """Take note that what was made of these tasks was not sent."""
         for uuid in uuids:
@@ -218,6 +244,11 @@ def choose(events: Sequence[TaskEvent], most: int) -> tuple[Sequence[TaskEvent],
     return chosen, left_out
 
 
+def part_uuid(manifest: Manifest, part: int) -> str:
+    """Name the task that stands for a part."""
+    return f"{manifest.backfill_id}.{part}"
+
+
 def _rank(told: Sequence[TaskEvent]) -> int:
     if any(event.type in _TROUBLE for event in told):
         return 0
@@ -241,9 +272,11 @@ def _facts_of(outcome: Outcome, lane: Lane) -> tuple[str, str]:
 
 def _result(outcome: Outcome) -> str:
     told = [] if outcome.version is None else [f"version {outcome.version}"]
-    for what in ("rows", "inserted", "updated", "deleted"):
+    if outcome.rows is not None:
+        told.append(f"{outcome.rows} rows")
+    for what in ("inserted", "updated", "deleted"):
         count = getattr(outcome, what)
-        if count is not None and (what == "rows" or count != outcome.rows):
+        if count and (what != "inserted" or count != outcome.rows):
             told.append(f"{count} {what}")
     if outcome.group_size and outcome.group_size > 1:
         told.append(f"{outcome.group_size} in the commit")
