@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from deltaq.client.asking import read_query
-from deltaq.client.drafts import LaneName, table_name
-from deltaq.client.frames import Frame
+from deltaq.client.drafts import table_name
 from deltaq.client.in_process import InProcess
+from deltaq.client.managed_tables import common_of, failures_logged, logger
+from deltaq.client.managed_writes import ManagedWrites
 from deltaq.client.pandas_frames import to_pandas
 from deltaq.client.queued import Queued
 from deltaq.client.requests import (
-    Common,
-    append_request,
     drop_request,
-    merge_request,
     optimize_request,
-    overwrite_request,
     vacuum_request,
 )
 from deltaq.tasks.errors import ConfigurationError, TableNotFound
-from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Read
-from deltaq.tasks.request import FrameRequest, Request, SchemaMode
 from deltaq.tasks.suggest import did_you_mean
 
 if TYPE_CHECKING:  # they take a while to import, and are not needed before there is a manager
@@ -36,30 +27,14 @@ if TYPE_CHECKING:  # they take a while to import, and are not needed before ther
 
     from deltaq.tasks.settings import Settings
 
-logger = logging.getLogger(__name__)
-
 _STORAGE_PATH = "s3://finance-lake"
-_MODES = ("append", "overwrite", "merge")
 #: The keys of the configuration's block.
 _BLOCK = ("enabled", "storage_path")
 #: Commits; a log is cleaned long before it has so many.
 _WHOLE_HISTORY = 1_000_000
 
 
-class _Tables(Protocol):
-    """What applies requests: the queue, or this process."""
-
-    @property
-    def client_id(self) -> str: ...
-    def write(self, draft: FrameRequest, frame: Frame, *, again: bool) -> Outcome: ...
-    def order(self, draft: Request) -> Outcome: ...
-    def read(self, query: Read) -> pa.Table: ...
-    def history(self, table: str, limit: int) -> pa.Table: ...
-    def exists(self, table: str) -> bool: ...
-    def close(self) -> None: ...
-
-
-class DeltaLakeManager:
+class DeltaLakeManager(ManagedWrites):
     """Reads and writes Delta tables as pandas DataFrames, each call done when it returns.
 
     Where ``redis_url`` is set, as an argument, in the environment or in ``deltaq.toml``, the
@@ -103,9 +78,7 @@ class DeltaLakeManager:
 
         found = load_settings(**{"spool": True, **settings, "lake": storage_path})
         self._settings = found
-        self._tables: _Tables = (
-            Queued(found, timeout=timeout) if has_queue(found) else InProcess(found)
-        )
+        self._tables = Queued(found, timeout=timeout) if has_queue(found) else InProcess(found)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> DeltaLakeManager | None:
@@ -147,95 +120,6 @@ class DeltaLakeManager:
         """The settings in effect."""
         return self._settings
 
-    def create_or_update_table(
-        self,
-        df: pandas.DataFrame,
-        table_name: str,
-        partition_columns: list[str] | None = None,
-        mode: str = "append",
-        *,
-        merge_keys: list[str] | None = None,
-        schema_mode: SchemaMode | None = None,
-        request_id: str | None = None,
-    ) -> None:
-        """Write a frame to a table, which the first write creates.
-
-        Args:
-            df: The rows; any frame that a ``Client`` takes.
-            table_name: Name of the table.
-            partition_columns: Columns that partition it when this creates it.
-            mode: ``append``; ``overwrite``, which replaces all rows; or ``merge``, which updates
-                the rows with the same ``merge_keys`` and inserts the others.
-            merge_keys: Columns that identify a row, for ``merge``.
-            schema_mode: ``merge``: columns that the table lacks are added to it.
-            request_id: Identity of the write: the same once more is not applied again.
-
-        Raises:
-            ValueError: Another mode; ``merge`` without ``merge_keys``, or they without it.
-            RequestError: The rows do not fit; nothing was written. The type says why.
-
-        Examples:
-            >>> lake.create_or_update_table(frame, "prices", mode="merge", merge_keys=["symbol"])
-            >>> len(lake.read_table("prices"))
-            2
-        """
-        with _failures_logged("write", table_name):
-            if mode not in _MODES:
-                raise ValueError(f"mode {mode!r}: one of {', '.join(_MODES)}")
-            if mode == "merge" and not merge_keys:
-                raise ValueError("mode='merge' needs merge_keys=[...], the columns of a row's key")
-            if mode != "merge" and merge_keys is not None:
-                raise ValueError(f"merge_keys is for mode='merge', not for mode={mode!r}")
-            common = self._common(table_name, request_id)
-            partitions = partition_columns or None
-            draft: FrameRequest
-            if mode == "merge":
-                draft = _upsert(merge_keys or [], None, partitions, schema_mode, common)
-            elif mode == "overwrite":
-                draft = overwrite_request(
-                    where=None, partition_by=partitions, schema_mode=schema_mode, **common
-                )
-            else:
-                draft = append_request(
-                    partition_by=partitions, schema_mode=schema_mode, dedupe_on=None, **common
-                )
-            self._tables.write(draft, df, again=request_id is not None)
-
-    def merge_upsert(
-        self,
-        df: pandas.DataFrame,
-        table_name: str,
-        merge_keys: list[str],
-        update_columns: list[str] | None = None,
-        *,
-        schema_mode: SchemaMode | None = None,
-        request_id: str | None = None,
-    ) -> None:
-        """Update the rows of a table that have the keys of a frame's, and insert the others whole.
-
-        Args:
-            df: At most one row for each combination of keys.
-            table_name: Name of the table, which is created if need be.
-            merge_keys: Columns that must all be equal. A null matches nothing, as in SQL.
-            update_columns: Columns to update in matched rows; all by default.
-            schema_mode: ``merge``: columns that the table lacks are added to it.
-            request_id: Identity of the write: the same once more is not applied again.
-
-        Raises:
-            DuplicateKeys: Two rows have the same keys, which are named; nothing was written.
-            RequestError: The rows do not fit; nothing was written. The type says why.
-
-        Examples:
-            >>> fixes = pd.DataFrame({"symbol": ["IBM"], "price": [102.0]})
-            >>> lake.merge_upsert(fixes, "prices", ["symbol"])
-            >>> lake.read_table("prices", filters=["symbol = 'IBM'"])["price"].tolist()
-            [102.0]
-        """
-        with _failures_logged("merge", table_name):
-            common = self._common(table_name, request_id)
-            draft = _upsert(merge_keys, update_columns, None, schema_mode, common)
-            self._tables.write(draft, df, again=request_id is not None)
-
     def read_table(
         self,
         table_name: str,
@@ -264,7 +148,7 @@ class DeltaLakeManager:
               symbol
             0    IBM
         """
-        with _failures_logged("read", table_name):
+        with failures_logged("read", table_name):
             query = read_query(
                 Read,
                 client_id=self._tables.client_id,
@@ -294,8 +178,8 @@ class DeltaLakeManager:
         Examples:
             >>> lake.optimize_table("prices", zorder_columns=["symbol"])
         """
-        with _failures_logged("optimize", table_name):
-            common = self._common(table_name, None, lane="maintenance")
+        with failures_logged("optimize", table_name):
+            common = common_of(self._tables, table_name, None, lane="maintenance")
             self._tables.order(optimize_request(zorder=zorder_columns, **common))
 
     def vacuum_table(
@@ -315,8 +199,8 @@ class DeltaLakeManager:
         Examples:
             >>> lake.vacuum_table("prices")
         """
-        with _failures_logged("vacuum", table_name):
-            common = self._common(table_name, None, lane="maintenance")
+        with failures_logged("vacuum", table_name):
+            common = common_of(self._tables, table_name, None, lane="maintenance")
             draft = vacuum_request(
                 retention_hours=retention_hours, dry_run=False, force=force, **common
             )
@@ -335,7 +219,7 @@ class DeltaLakeManager:
             >>> lake.get_table_history("prices")[["version", "operation"]].values.tolist()
             [[0, 'WRITE']]
         """
-        with _failures_logged("history", table_name):
+        with failures_logged("history", table_name):
             return to_pandas(self._tables.history(_checked(table_name), _WHOLE_HISTORY))
 
     def table_exists(self, table_name: str) -> bool:
@@ -348,7 +232,7 @@ class DeltaLakeManager:
             >>> lake.table_exists("prices"), lake.table_exists("pirces")
             (True, False)
         """
-        with _failures_logged("exists", table_name):
+        with failures_logged("exists", table_name):
             return self._tables.exists(_checked(table_name))
 
     def delete_table(self, table_name: str) -> None:
@@ -362,10 +246,10 @@ class DeltaLakeManager:
             >>> lake.table_exists("prices")
             False
         """
-        with _failures_logged("delete", table_name):
+        with failures_logged("delete", table_name):
             try:
                 if self._tables.exists(_checked(table_name)):
-                    common = self._common(table_name, None)
+                    common = common_of(self._tables, table_name, None)
                     self._tables.order(drop_request(confirm=table_name, **common))
                     return
             except TableNotFound:  # gone in between
@@ -392,48 +276,11 @@ class DeltaLakeManager:
     ) -> None:
         self.close()
 
-    def _common(self, table: str, request_id: str | None, lane: LaneName = "live") -> Common:
-        return {
-            "client_id": self._tables.client_id,
-            "table": table,
-            "request_id": request_id,
-            "lane": lane,
-            "engine": None,
-            "expires": None,
-        }
-
 
 def has_queue(settings: Settings) -> bool:
     """Tell whether somebody said where the queue is; the default of ``redis_url`` is nobody."""
     return bool({"redis_url", "broker_url"} & settings.model_fields_set)
 
 
-def _upsert(
-    keys: Sequence[str],
-    update: Sequence[str] | None,
-    partitions: Sequence[str] | None,
-    schema_mode: SchemaMode | None,
-    common: Common,
-) -> FrameRequest:
-    return merge_request(
-        keys=keys,
-        update=update,
-        insert=True,
-        delete_when=None,
-        partition_by=partitions,
-        schema_mode=schema_mode,
-        **common,
-    )
-
-
 #: The methods have an argument of that name.
 _checked = table_name
-
-
-@contextmanager
-def _failures_logged(what: str, table: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as exc:
-        logger.error("table %s: %s failed: %s", table, what, exc)
-        raise
