@@ -54,7 +54,7 @@ class Bench:
         self.redis = connect(settings)
         self.settings = settings
         self.inbox = Inbox(self.redis, settings)
-        self.leases = Leases(self.redis, settings, holder="test")
+        self.leases = Leases(self.redis, settings, holder="test", observers=observers)
         self.staging = StagingArea(settings.staging_root)
         self.failures: list[Exception] = []
         self.rung: list[tuple[str, Lane]] = []
