@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
+from msgspec import structs
+
 from deltaq.client.backfill_plan import plan_parts
 from deltaq.client.backfill_schemas import Shape, common_schema
 from deltaq.client.drafts import Columns, column_names, engine_name, names_or_none, table_name
@@ -149,9 +151,7 @@ def manifest_of(
         columns=columns,
         widen=order.widen,
         engine=order.engine,
-        csv=Csv(
-            delimiter=order.csv.delimiter, null_values=order.csv.null_values, multiline=multiline
-        ),
+        csv=structs.replace(order.csv, multiline=multiline),
         parts=parts,
     )
 

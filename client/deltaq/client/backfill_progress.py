@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from deltaq.tasks.backfill import Backfill, Claim, Ending, Manifest, Prepared, Verdict
 from deltaq.tasks.errors import DeltaqError, ErrorInfo, info_from_error
+from deltaq.tasks.outcome import Outcome, State
 
 #: A part is a straggler when it takes so many times as long as the median of those prepared ...
 _STRAGGLES = 3.0
@@ -213,6 +214,13 @@ def read_progress(backfill: Backfill) -> BackfillProgress:
             state=BackfillState.UNREADABLE,
             error=info_from_error(exc),
         )
+
+
+def progress_with(progress: BackfillProgress, outcome: object) -> BackfillProgress:
+    """Put what Redis knows of a backfill's request to what the folder says."""
+    if not isinstance(outcome, Outcome) or outcome.state is not State.COMMITTED:
+        return progress
+    return replace(progress, state=BackfillState.ADOPTED, version=outcome.version)
 
 
 def _state(verdict: Verdict | None) -> BackfillState:

@@ -6,6 +6,7 @@ they need no client, and a client no Redis to stop or resume it.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -23,8 +24,10 @@ from deltaq.client.backfill_progress import (
     BackfillProgress,
     BackfillState,
     ProgressReader,
+    progress_with,
     read_progress,
 )
+from deltaq.client.backfill_replan import replanned
 from deltaq.client.backfill_schemas import Shape, read_shapes
 from deltaq.client.backfill_sources import find_files
 from deltaq.client.backfill_uploads import Uploads
@@ -53,6 +56,8 @@ from deltaq.tasks.query import Detail
 from deltaq.tasks.request import new_request_id
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.suggest import did_you_mean
+
+logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a worker's word on the table.
 _ANSWER_SECONDS = 60.0
@@ -195,18 +200,38 @@ async def follow(core: AsyncCore, backfill: Backfill, manifest: Manifest) -> Bas
 
 
 async def look(core: AsyncCore, reader: ProgressReader) -> BackfillProgress:
-    """Tell how far a backfill is, with its stragglers while Redis answers."""
+    """Tell how far a backfill is, with what only Redis knows while it answers."""
     progress = await core.wire.work(reader.read)
-    if progress.state is not BackfillState.PREPARING:
-        return progress
-    numbers = reader.missing()[:_MOST_CLAIMS]
-    names = [keys.prepare_claim(progress.table, progress.backfill_id, n) for n in numbers]
     try:
-        held = await core.wire.strings(names) if names else []
-    except QueueUnavailable:
-        return progress  # what is prepared can be told all the same
-    claims = [(n, _claim(wire)) for n, wire in zip(numbers, held, strict=True) if wire]
-    return replace(progress, stragglers=reader.stragglers(claims))
+        if progress.state is BackfillState.ADOPTING:
+            (progress,) = await _with_commits(core, [progress])
+        elif progress.state is BackfillState.PREPARING:
+            claims = await _claims(core, progress, reader.missing()[:_MOST_CLAIMS])
+            progress = replace(progress, stragglers=reader.stragglers(claims))
+    except QueueUnavailable as exc:  # the rest can be told all the same
+        logger.debug("backfill %s: Redis was not asked: %s", progress.backfill_id, exc)
+    return progress
+
+
+async def _claims(
+    core: AsyncCore, progress: BackfillProgress, numbers: list[int]
+) -> list[tuple[int, Claim]]:
+    if not numbers:
+        return []
+    names = [keys.prepare_claim(progress.table, progress.backfill_id, n) for n in numbers]
+    held = await core.wire.strings(names)
+    return [(n, _claim(wire)) for n, wire in zip(numbers, held, strict=True) if wire]
+
+
+async def _with_commits(
+    core: AsyncCore, adopting: list[BackfillProgress]
+) -> list[BackfillProgress]:
+    """Tell which are adopted already: workers note it in the folder a moment later."""
+    ids = [(progress.table, progress.backfill_id) for progress in adopting]
+    return [
+        progress_with(progress, outcome)
+        for progress, outcome in zip(adopting, await core.wire.outcomes(ids), strict=True)
+    ]
 
 
 def _claim(wire: str) -> Claim:
@@ -246,6 +271,7 @@ async def resume(core: AsyncCore, backfill_id: str) -> BaseFuture[Outcome]:
     core.check_open()
     backfill = _open(core, backfill_id)
     manifest = await core.wire.work(partial(_manifest, core, backfill))
+    await core.patiently(core.wire.ping)
     deadline = time.monotonic() + _CLEAN_SECONDS
     while not await core.wire.work(partial(_reopened, backfill)):
         if time.monotonic() >= deadline:
@@ -256,6 +282,7 @@ async def resume(core: AsyncCore, backfill_id: str) -> BaseFuture[Outcome]:
                 table=manifest.table,
             )
         await core.wire.pause(_PAUSE)
+    await core.wire.hint(backfill_id, range(min(_HINTS, len(manifest.parts))))
     return await follow(core, backfill, manifest)
 
 
@@ -265,6 +292,8 @@ def _reopened(backfill: Backfill) -> bool:
     if verdict is None or verdict.ending in (Ending.ADOPTING, Ending.ADOPTED):
         return True
     if verdict.cleaned:
+        if mended := replanned(backfill, backfill.manifest()):
+            backfill.replan(mended)
         backfill.reopen()
     return verdict.cleaned
 
@@ -280,7 +309,16 @@ async def progress_of(core: AsyncCore, backfill_id: str) -> BackfillProgress:
 async def list_all(core: AsyncCore, table: str | None) -> list[BackfillProgress]:
     """List the backfills of a table, or all, oldest first."""
     core.check_open()
-    return await core.wire.work(partial(_list, core, table))
+    found = await core.wire.work(partial(_list, core, table))
+    adopting = [f for f in found if f.state is BackfillState.ADOPTING]
+    if adopting:
+        try:
+            told = {f.backfill_id: f for f in await _with_commits(core, adopting)}
+        except QueueUnavailable as exc:  # the rest can be told all the same
+            logger.debug("Redis was not asked for %d backfills: %s", len(adopting), exc)
+        else:
+            found = [told.get(f.backfill_id, f) for f in found]
+    return found
 
 
 def _list(core: AsyncCore, table: str | None) -> list[BackfillProgress]:

@@ -152,7 +152,7 @@ def common_schema(
     """
     if schema is not None:
         given = columns_of(schema)
-        _check_given(shapes, {c.name for c in given})
+        check_columns(shapes, {c.name for c in given})
         return given
     fields = _merged(shapes, widen=widen)
     known = {str(c["name"]): str(c["type"]) for c in table or ()}
@@ -170,11 +170,16 @@ def common_schema(
     return tuple(columns)
 
 
-def _check_given(shapes: Iterable[Shape], names: set[str]) -> None:
+def check_columns(shapes: Iterable[Shape], names: set[str]) -> None:
+    """Check that files have no other columns than these.
+
+    Raises:
+        SchemaMismatch: One has; both are named.
+    """
     for shape in shapes:
         if unknown := [n for n in shape.schema.names if n not in names]:
             told = ", ".join(f"{n!r}{did_you_mean(n, names)}" for n in unknown)
-            raise _mismatch(shape, f"schema= has no column {told}", unknown[0])
+            raise _mismatch(shape, f"the schema has no column {told}", unknown[0])
 
 
 def _check_table(fields: Iterable[str], known: Mapping[str, str], table: str) -> None:

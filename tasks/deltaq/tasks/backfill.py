@@ -273,15 +273,11 @@ class Backfill:
 
     def amend(self, verdict: Verdict) -> None:
         """Replace the verdict by what came of it."""
-        temporary = self.folder / f".verdict.{secrets.token_hex(4)}"
-        try:
-            with self._area.create(temporary) as file:
-                file.write(self._wire(verdict))
-            with _storage_errors(self._verdict):
-                temporary.replace(self._verdict)
-                sync_folder(self.folder)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self._replace(self._verdict, verdict)
+
+    def replan(self, manifest: Manifest) -> None:
+        """Replace the manifest of one that is to be reopened, when nothing of it is prepared."""
+        self._replace(self.folder / "manifest.json", manifest)
 
     def verdict(self) -> Verdict | None:
         """Read how it ends; None while parts are being prepared."""
@@ -332,6 +328,17 @@ class Backfill:
     def _create(self, path: Path, value: msgspec.Struct) -> None:
         with self._area.create(path) as file:
             file.write(self._wire(value))
+
+    def _replace(self, path: Path, value: msgspec.Struct) -> None:
+        temporary = self.folder / f".{path.name}.{secrets.token_hex(4)}"
+        try:
+            with self._area.create(temporary) as file:
+                file.write(self._wire(value))
+            with _storage_errors(path):
+                temporary.replace(path)
+                sync_folder(self.folder)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _wire(self, value: msgspec.Struct) -> bytes:
         wire = msgspec.json.encode(value)
