@@ -13,16 +13,20 @@ from types import FrameType
 from flower.app import Flower
 from flower.options import options
 from flower.urls import settings as tornado_settings
+from kombu import Queue
+from kombu.transport import redis as transport
 
+from deltaq.tasks import keys
 from deltaq.tasks.broker import make_celery
 from deltaq.tasks.errors import ConfigurationError
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.workers import REMEMBERED
+from deltaq.worker.channel import Channel
 
 logger = logging.getLogger(__name__)
 
-#: Of a request: what it is, how it stands, and in kwargs its table, rows and lane.
-_COLUMNS = "name,state,kwargs,result,exception,received,runtime,worker,uuid"
+#: What a task is, how it stands, and in kwargs its table, rows and lane.
+_COLUMNS = "name,state,runtime,kwargs,result,exception,received,worker,uuid"
 
 
 def run(settings: Settings, *, address: str, port: int, read_only: bool, max_tasks: int) -> None:
@@ -39,9 +43,13 @@ def run(settings: Settings, *, address: str, port: int, read_only: bool, max_tas
         ConfigurationError: It cannot listen there.
     """
     assert settings.flower_auth is not None
+    # Celery's own also looks for messages to put back, which an account that only looks may not.
+    transport.Transport.Channel = Channel
     app = make_celery(settings)
     with app.connection() as connection:
         app.conf.broker_use_ssl = connection.ssl  # its page about the broker looks for it there
+    app.conf.task_queues = [Queue(name) for name in keys.QUEUES.values()]
+    app.conf.task_default_queue = keys.QUEUES["commits"]
     options.basic_auth = [settings.flower_auth.get_secret_value()]
     options.address, options.port = address, port
     options.read_only = read_only
@@ -57,6 +65,7 @@ def run(settings: Settings, *, address: str, port: int, read_only: bool, max_tas
             "--port or --address"
         ) from exc
     signal.signal(signal.SIGTERM, _end)
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)
     logger.info("Flower listens on http://%s:%d", address, bound)
     try:
         server.start()
