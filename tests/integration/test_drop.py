@@ -16,7 +16,7 @@ from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import staged_request
 from deltaq.worker.drops import Drops
 from deltaq.worker.lake import Lake
-from tests.integration.test_committer import Bench
+from tests.support.bench import Bench
 from tests.support.log import committed_requests
 from tests.support.waiting import wait_until
 

@@ -19,7 +19,7 @@ from deltaq.tasks.settings import Settings
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.ledger import app_id
 from deltaq.worker.router import Performed
-from tests.integration.test_committer import Bench
+from tests.support.bench import Bench
 from tests.support.log import committed_requests
 
 ROWS = pa.table({"n": [1]})

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from deltaq.client import Client, State
+from deltaq.client import Client, Future, Outcome, State
 from deltaq.tasks import keys
 from deltaq.tasks.request import Lane, Optimize
 from deltaq.tasks.settings import Settings, load_settings
@@ -54,7 +54,7 @@ def slices(bench: Bench) -> list[CommitGroup]:
 def test_a_live_request_waits_for_one_slice_and_no_longer(bench: Bench, client: Client) -> None:
     fill(bench.settings)
     optimized = client.optimize("t")
-    live = []
+    live: list[Future[Outcome]] = []
 
     def submit_meanwhile(group: CommitGroup) -> Performed:
         performed = perform(group)

@@ -21,6 +21,7 @@ from deltaq.tasks.request import Append, Optimize, Request, Vacuum
 from deltaq.worker.engines import NotNative, native_maintenance
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.transaction import Transactions
+from deltaq.worker.maintenance.unneeded import remove_checksums
 from tests.support.applying import Applier
 from tests.support.twins import Act, Twins, canonical
 
@@ -177,14 +178,13 @@ def test_native_moves_no_ledger_that_has_moved_during_its_vacuum(
     group = twins.native.group(twins.native.stage(Vacuum))
     lake, staging = twins.native.lake, twins.native.staging
     other = Applier(NativeEngine(lake, staging), lake.root)
-    remove = native_maintenance.remove_checksums
 
     def overtaken(path: Path) -> None:
         monkeypatch.undo()
         other.apply(other.stage(Vacuum), first=group.sequence)
-        remove(path)
+        remove_checksums(path)
 
-    monkeypatch.setattr(native_maintenance, "remove_checksums", overtaken)
+    monkeypatch.setattr(f"{native_maintenance.__name__}.remove_checksums", overtaken)
 
     with pytest.raises(CommitConflict):
         twins.native.engine.apply(group)

@@ -166,6 +166,7 @@ class AsyncClient:
     add_column = _submitting(Client.add_column)
     rename_column = _submitting(Client.rename_column)
     optimize = _submitting(Client.optimize)
+    set_policy = _submitting(Client.set_policy)
     vacuum = _submitting(Client.vacuum)
 
     read = _reading(Client.read)

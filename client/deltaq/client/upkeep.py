@@ -5,9 +5,10 @@ from __future__ import annotations
 from deltaq.client.core import Core
 from deltaq.client.drafts import Columns, Expires, LaneName
 from deltaq.client.future import Future
-from deltaq.client.requests import optimize_request, vacuum_request
+from deltaq.client.requests import optimize_request, set_properties_request, vacuum_request
 from deltaq.client.room import Room
 from deltaq.tasks.outcome import Outcome
+from deltaq.tasks.policy import policy_properties
 from deltaq.tasks.request import SAFE_RETENTION_HOURS, EngineName
 
 
@@ -129,6 +130,77 @@ class Upkeep:
             retention_hours=retention_hours,
             dry_run=dry_run,
             force=force,
+            client_id=self._core.client_id,
+            table=table,
+            request_id=request_id,
+            lane=lane,
+            engine=engine,
+            expires=expires,
+        )
+        return self._core.order(request, Room(block=block, timeout=timeout))
+
+    def set_policy(
+        self,
+        table: str,
+        *,
+        compact_files: int | None = None,
+        zorder: Columns | None = None,
+        zorder_hours: int | None = None,
+        vacuum_hours: int | None = None,
+        checkpoint_commits: int | None = None,
+        hours: str | None = None,
+        request_id: str | None = None,
+        lane: LaneName = "live",
+        engine: EngineName | None = None,
+        expires: Expires | None = None,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> Future[Outcome]:
+        """Say when a table is maintained without anybody asking.
+
+        What is not named stays as it is; what was never named is as the settings of the workers
+        say. The policy is kept in the table's properties, each after ``deltaq.policy.``.
+
+        Args:
+            table: Name under the lake's root.
+            compact_files: Small files in one partition above which it is compacted; 0 for never.
+            zorder: Columns along which all rows are ordered, ``[]`` for none.
+            zorder_hours: Hours, at least, between two times that they are; 0 for never.
+            vacuum_hours: Age of the files, no longer needed, that are removed once a day: 168 or
+                more, 0 for never.
+            checkpoint_commits: Commits after which a checkpoint is written.
+            hours: When anything else may begin, as ``22:00-06:00`` in UTC, or ``always``.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
+
+        Raises:
+            InvalidRequest: Nothing is named, or something that cannot be meant.
+            TableNotFound: By the future: there is no such table.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.set_policy("prices", compact_files=20, hours="22:00-06:00")
+            >>> future.result(timeout=60).state
+            <State.COMMITTED: 'committed'>
+        """
+        wishes = {
+            "compact_files": compact_files,
+            "zorder": zorder,
+            "zorder_hours": zorder_hours,
+            "vacuum_hours": vacuum_hours,
+            "checkpoint_commits": checkpoint_commits,
+            "hours": hours,
+        }
+        request = set_properties_request(
+            properties=policy_properties({k: v for k, v in wishes.items() if v is not None}),
             client_id=self._core.client_id,
             table=table,
             request_id=request_id,

@@ -212,6 +212,20 @@ class Inbox:
         args: list[Any] = [token, lane, crash[:_CAUSE_LENGTH], int(untried)]
         return int(self._scripts.run("unclaim", [keys.seq(table)], args))
 
+    def next_place(self, table: str, lane: Lane) -> str | None:
+        """Name the place that the next request of a lane will have, for the id of one.
+
+        Returns:
+            Other text for each place in each life of the counters; None while requests wait in
+            the lane, or when Redis does not know the table.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hmget(keys.seq(table), "epoch", lane)
+        pipeline.xlen(keys.inbox(table, lane))
+        with queue_errors():
+            (epoch, last), waiting = pipeline.execute()
+        return f"{epoch}-{int(last or 0) + 1}" if epoch and not waiting else None
+
     def put_down(self, table: str, lane: Lane, slices: Slices, *, token: str) -> None:
         """End the claim of a request of which a slice is done, and keep how far it came.
 

@@ -214,6 +214,8 @@ class Optimize(_Request, frozen=True, kw_only=True, tag="optimize"):
     where: str | None = None
     #: Files below this size are small, and are made into such as have about it.
     target_bytes: int | None = None
+    #: Only partitions with at least so many small files; Spark does not look at it.
+    min_files: int = 2
 
 
 class Vacuum(_Request, frozen=True, kw_only=True, tag="vacuum"):

@@ -24,7 +24,9 @@ from pydantic_settings import (
 from deltaq.tasks.errors import ConfigurationError
 from deltaq.tasks.logs import LogFormat, LogLevel
 from deltaq.tasks.masking import masked_values
+from deltaq.tasks.policy import HOURS
 from deltaq.tasks.redis_url import SCHEMES, for_celery, with_certificates, with_password
+from deltaq.tasks.request import SAFE_RETENTION_HOURS
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.tasks.variable_files import VariableFiles, file_variable, variable_value
 
@@ -130,6 +132,23 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the time that maintenance takes of a table that is written to.",
     )
+    policy_compact_files: int = Field(
+        32, ge=0, description="Small files in a partition above which it is compacted; 0 never."
+    )
+    policy_vacuum_hours: int = Field(
+        0,
+        ge=0,
+        description="Age of files, no longer needed, that are removed once a day, from 168; 0 never.",
+    )
+    policy_checkpoint_commits: int = Field(
+        20, gt=0, description="Commits of a table after which a checkpoint is written."
+    )
+    policy_hours: str | None = Field(
+        None,
+        pattern=rf"^{HOURS}$",
+        description="When maintenance nobody asked for may begin, as 22:00-06:00, UTC. "
+        "Default: always.",
+    )
     stop_timeout: float = Field(
         45.0, gt=0, description="A worker that was told to stop does so at once after this."
     )
@@ -199,6 +218,13 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, queues: object) -> object:
         return [q.strip() for q in queues.split(",")] if isinstance(queues, str) else queues
+
+    @pydantic.field_validator("policy_vacuum_hours")
+    @classmethod
+    def _safe(cls, hours: int) -> int:
+        if 0 < hours < SAFE_RETENTION_HOURS:
+            raise ValueError(f"at least {SAFE_RETENTION_HOURS}, or 0")
+        return hours
 
     @pydantic.field_validator("redis_url")
     @classmethod

@@ -25,6 +25,7 @@ from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import InvalidTableName, QueueUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
+from deltaq.tasks.policy import default_policy
 from deltaq.tasks.request import Lane, check_table_name
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.signing import signer_of
@@ -38,6 +39,7 @@ from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.events import Events
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
+from deltaq.worker.maintenance.caretaker import Caretaker
 from deltaq.worker.monitor import Monitor
 from deltaq.worker.observers import Observers
 from deltaq.worker.outcomes import Settlement
@@ -84,8 +86,13 @@ class Worker:
         staging = StagingArea(settings.staging_root)
         inbox = Inbox(client, settings)
         signer = signer_of(settings)
+        native = (
+            None
+            if settings.engine == "spark"
+            else NativeEngine(lake, staging, policy=default_policy(settings))
+        )
         router = Router(
-            native=None if settings.engine == "spark" else NativeEngine(lake, staging),
+            native=native,
             spark=SparkEngine(self.warm, lake, staging) if self.warm else None,
             settings=settings,
         )
@@ -94,9 +101,16 @@ class Worker:
             self.app, client, inbox, name=self.name, limit=settings.events_per_second
         )
         self.revoker = Revoker(inbox, staging)
+        self.caretaker = Caretaker(native, inbox, settings, ring=self._ring) if native else None
         self.tracing = _tracing(settings)
         self.observers = Observers(
-            [self.commit_log, *self.tracing, *self.monitor.observers, self.events]
+            [
+                self.commit_log,
+                *self.tracing,
+                *self.monitor.observers,
+                self.events,
+                *([self.caretaker] if self.caretaker else []),
+            ]
         )
         self.leases = Leases(client, settings, holder=self.name, observers=self.observers)
         recovery = Recovery(Memory(client, settings), inbox, staging, lake, settings)
@@ -221,6 +235,8 @@ class Worker:
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
         check_redis(self._redis)
         self.sweeper.start()
+        if self.caretaker:
+            self.caretaker.start()
         self.monitor.health.serving.set()
         logger.info("%s serves %s", self.name, ", ".join(self.settings.queues))
 
@@ -232,6 +248,8 @@ class Worker:
     def _close(self, **_: Any) -> None:
         # Not earlier: running tasks are awaited before this signal.
         self.reader.close()
+        if self.caretaker:
+            self.caretaker.close()
         self.sweeper.close()
         self.backfills.close()
         self.remover.close()

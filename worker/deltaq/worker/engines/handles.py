@@ -17,6 +17,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from deltaq.tasks.policy import Policy, table_policy
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import NOTHING
@@ -30,7 +31,9 @@ _MOST_OPEN = 1024
 class Handle:
     """One table at its newest version as last looked at. Used by one thread at a time."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, policy: Policy) -> None:
+        self._default = policy
+        self._policy = policy
         self.name = name
         self.path = path
         self.lock = threading.RLock()
@@ -106,6 +109,10 @@ class Handle:
             self._checkpoint = self._last_checkpoint()
         return self.existing().version() - self._checkpoint
 
+    def is_checkpoint_due(self) -> bool:
+        """Tell whether the table's policy asks for a checkpoint."""
+        return self.commits_since_checkpoint() >= self._policy.checkpoint_commits
+
     def checkpoint(self) -> None:
         """Write a checkpoint of the newest version, from which the table is then opened."""
         table = self.existing()
@@ -121,6 +128,7 @@ class Handle:
         except TableNotFoundError:
             self._table = None
             return
+        self._policy = table_policy(self._table.metadata().configuration, self._default)
         self._opened_at = self._table.version()
         self._entry = _identify(self._log_entry(0))
 
@@ -145,10 +153,16 @@ class Handle:
 
 
 class Handles:
-    """The handles of a lake's tables, the most recently used ones kept."""
+    """The handles of a lake's tables, the most recently used ones kept.
 
-    def __init__(self, lake: Lake) -> None:
+    Args:
+        lake: Where the tables are.
+        policy: That of tables that have none of their own.
+    """
+
+    def __init__(self, lake: Lake, policy: Policy) -> None:
         self._lake = lake
+        self._policy = policy
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Handle] = OrderedDict()
 
@@ -174,7 +188,7 @@ class Handles:
     def _handle(self, table: str) -> Handle:
         path = self._lake.path(table)
         with self._lock:
-            handle = self._known.setdefault(table, Handle(table, path))
+            handle = self._known.setdefault(table, Handle(table, path, self._policy))
             self._known.move_to_end(table)
             if len(self._known) > _MOST_OPEN:
                 self._known.popitem(last=False)

@@ -10,8 +10,9 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.policy import Policy
 from deltaq.tasks.query import Read, Sql
-from deltaq.tasks.request import EngineName
+from deltaq.tasks.request import EngineName, TableChange
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
@@ -20,19 +21,16 @@ from deltaq.worker.engines.asked import Most
 from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
 from deltaq.worker.engines.native_errors import native_errors
-from deltaq.worker.engines.native_limits import check_writable
+from deltaq.worker.engines.native_limits import check_writable, maps_columns
 from deltaq.worker.engines.native_maintenance import partitions
 from deltaq.worker.engines.native_sql import translate_select
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.maintenance.slicing import TARGET_BYTES
+from deltaq.worker.maintenance.wishes import TIERS, Survey
 from deltaq.worker.selects import parse_select
 
 logger = logging.getLogger(__name__)
-
-#: Commits. Each one since the checkpoint adds 0.1 ms to the next and 0.2 ms to an opening; a
-#: checkpoint of 20 takes 5 ms, of 1,000 files and more, too.
-_CHECKPOINT_EVERY = 20
 
 
 class NativeEngine:
@@ -43,14 +41,15 @@ class NativeEngine:
     Args:
         lake: Where the tables are.
         staging: Where the staged files are.
+        policy: That of tables that have none of their own; of it the checkpoints are made here.
     """
 
     name: EngineName = "native"
 
-    def __init__(self, lake: Lake, staging: StagingArea) -> None:
+    def __init__(self, lake: Lake, staging: StagingArea, *, policy: Policy | None = None) -> None:
         self._lake = lake
         self._staging = staging
-        self._handles = Handles(lake)
+        self._handles = Handles(lake, policy or Policy())
 
     def ledger(self, table: str, app_id: str) -> int:
         """Read the last committed sequence from the table's newest version; -1 for none."""
@@ -75,6 +74,8 @@ class NativeEngine:
                 return Commit(version=version, counts=counts, more=change.more)
             version = handle.advanced(group.app_id, group.sequence)
             sync_commit(handle.path, version)
+            if isinstance(group.first, TableChange):  # of its policy, perhaps
+                handle.forget()
         return Commit(version=version, counts=counts, value=change.value)
 
     def read(self, query: Read, destination: Path) -> tuple[int, int]:
@@ -141,11 +142,28 @@ class NativeEngine:
             found = partitions(handle.table, TARGET_BYTES) if handle.table else []
         return max((p.size_bytes if ordered else p.small_bytes for p in found), default=0)
 
+    def survey(self, table: str) -> Survey:
+        """Look at a table as its policy does.
+
+        Raises:
+            TableNotFound: There is no such table.
+        """
+        with self._handles.use(table) as handle:
+            delta = handle.existing()
+            metadata = delta.metadata()
+            return Survey(
+                tiers={size: partitions(delta, size) for size in TIERS},
+                properties=metadata.configuration,
+                columns=[n for n in handle.schema.names if n not in metadata.partition_columns],
+                needs_spark=maps_columns(delta),
+                commits_since_checkpoint=handle.commits_since_checkpoint(),
+            )
+
     def tidy(self, table: str) -> None:
         """Write a checkpoint if it is time; best while nobody waits."""
         try:
             with self._handles.use(table) as handle:
-                if handle.table and handle.commits_since_checkpoint() >= _CHECKPOINT_EVERY:
+                if handle.table and handle.is_checkpoint_due():
                     handle.checkpoint()
         except (DeltaqError, NotNative) as exc:
             # Nothing depends on it; a log without a checkpoint is only slower to read.

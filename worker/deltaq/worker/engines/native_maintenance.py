@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 
 from deltaq.tasks.request import Optimize, Vacuum, operation_of
@@ -30,13 +32,8 @@ from deltaq.worker.maintenance.unneeded import files_told, remove_checksums, rem
 _SLICE_SECONDS = 0.5
 #: Files removed between two looks at the clock.
 _REMOVED_AT_ONCE = 500
-_COMMIT: dict[str, Any] = {
-    "commit_properties": CommitProperties(max_commit_retries=0),
-    # delta-rs would write a checkpoint every so many versions, in the middle of a slice.
-    "post_commithook_properties": PostCommitHookProperties(
-        create_checkpoint=False, cleanup_expired_logs=False
-    ),
-}
+#: delta-rs would write a checkpoint every so many versions, in the middle of a slice.
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 #: Chooses those of a table's partitions for which a condition holds.
 Matching = Callable[[pa.Table], pa.Table]
@@ -98,9 +95,9 @@ def _optimize(
     if request.where is not None:
         wanted = _rows_of(matching(_as_table(table, columns, found)))
         found = [p for p in found if p.values in wanted]
-    todo = to_rewrite(found, ordered=ordered)
+    todo = to_rewrite(found, ordered=ordered, min_files=request.min_files)
     if not columns or not all(map(_can_be_named, todo)):
-        if todo:
+        if todo:  # all partitions at once, those with little to do as well
             _rewrite(table, request, None)
         return Done()
     left = [p for p in todo if begun is None or p.key > begun.at]
@@ -117,7 +114,14 @@ def _optimize(
 
 
 def _rewrite(table: DeltaTable, request: Optimize, filters: Any) -> None:
-    options = {"partition_filters": filters, "target_size": request.target_bytes, **_COMMIT}
+    # Unlike Spark, delta-rs does not tell in the log along which columns.
+    told = {"zOrderBy": msgspec.json.encode(request.zorder).decode()} if request.zorder else None
+    options: dict[str, Any] = {
+        "partition_filters": filters,
+        "target_size": request.target_bytes,
+        "commit_properties": CommitProperties(max_commit_retries=0, custom_metadata=told),
+        "post_commithook_properties": _NO_HOOKS,
+    }
     if request.zorder:
         table.optimize.z_order(list(request.zorder), **options)
     else:
@@ -141,13 +145,13 @@ def partitions(table: DeltaTable, target_bytes: int) -> list[Partition]:
     actions = pa.table(table.get_add_actions(flatten=True))
     names = [f"partition.{c}" for c in table.metadata().partition_columns]
     sizes = actions["size_bytes"]
-    small = pa.compute.less(sizes, target_bytes)
+    small = pc.less(sizes, target_bytes)
     counted = pa.table(
         [
             *(actions[name] for name in names),
             sizes,
             small.cast(pa.int64()),
-            pa.compute.if_else(small, sizes, 0),
+            pc.if_else(small, sizes, 0),
         ],
         names=[*names, "size", "small", "small_size"],
     )

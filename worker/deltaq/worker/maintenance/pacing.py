@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from deltaq.tasks.policy import CLIENT_ID
 from deltaq.tasks.request import Lane, Maintenance, Request
 from deltaq.worker.groups import CommitGroup
 
@@ -26,13 +28,16 @@ class Pacing:
     thread.
 
     Args:
-        share: Of the time, what slices may take on a table that is written to.
+        share: Of the time, what slices may take of a table that is written to, and of the worker
+            if a policy asks for them.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._slice = threading.Lock()
         self._lock = threading.Lock()
+        #: ``time.monotonic()`` before which no policy's slice begins.
+        self._budget_from = 0.0
         self._written: OrderedDict[str, float] = OrderedDict()
         self._rests_until: OrderedDict[str, float] = OrderedDict()
 
@@ -55,20 +60,26 @@ class Pacing:
         if request.lane is not Lane.MAINTENANCE:
             yield True
             return
-        table = request.table
-        if not self._slice.acquire(blocking=False):
-            self._remember(self._rests_until, table, time.monotonic() + _OCCUPIED)
+        table, began = request.table, time.monotonic()
+        asked_for = request.client_id != CLIENT_ID
+        if not asked_for and began < self._budget_from:
+            self._remember(self._rests_until, table, self._budget_from)
             yield False
             return
-        began = time.monotonic()
+        if not self._slice.acquire(blocking=False):
+            self._remember(self._rests_until, table, began + _OCCUPIED)
+            yield False
+            return
         try:
             yield True
         finally:
             self._slice.release()
             ended = time.monotonic()
-            if ended - self._written.get(table, -_WRITTEN) < _WRITTEN + (ended - began):
-                rest = (ended - began) * (1 / self._share - 1)
+            rest = (ended - began) * (1 / self._share - 1)
+            if began - self._written.get(table, -math.inf) < _WRITTEN:
                 self._remember(self._rests_until, table, ended + rest)
+            if not asked_for:
+                self._budget_from = ended + rest
 
     def _remember(self, known: OrderedDict[str, float], table: str, moment: float) -> None:
         with self._lock:

@@ -41,14 +41,18 @@ class Partition:
         return msgspec.json.encode([_plain(value) for value in self.values]).decode()
 
 
-def to_rewrite(partitions: Iterable[Partition], *, ordered: bool) -> list[Partition]:
+def to_rewrite(
+    partitions: Iterable[Partition], *, ordered: bool, min_files: int
+) -> list[Partition]:
     """Choose the partitions of which files are to be rewritten, in the order in which they are.
 
     Args:
         partitions: All that are asked for.
         ordered: Rows are ordered as well, so that a single file is rewritten, too.
+        min_files: Small files below which a partition is left alone.
     """
-    chosen = (p for p in partitions if (p.files if ordered else p.small_files > 1))
+    least = max(2, min_files)
+    chosen = (p for p in partitions if (p.files if ordered else p.small_files >= least))
     return sorted(chosen, key=lambda p: p.key)
 
 
