@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java prometheus demo check audit test bench docs build
+.PHONY: help setup venv redis java prometheus browser demo check audit test bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
@@ -53,6 +53,16 @@ prometheus:
 		echo 'tests of metrics need promtool and prometheus: apt-get install prometheus'; exit 1; \
 	fi
 
+# The tests look at Flower through it; nothing else needs it.
+browser:
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq \
+			&& apt-get install -y -qq --no-install-recommends chromium chromium-driver; \
+	else \
+		echo 'tests of Flower need a browser: apt-get install chromium chromium-driver'; exit 1; \
+	fi
+
 demo: setup
 	$(BIN)/deltaq demo
 
@@ -69,7 +79,7 @@ audit: setup
 
 # Two at a time: mostly they wait, for leases to end and processes to start. The long ones, which
 # come first by their folder, are not to be begun last.
-test: setup prometheus
+test: setup prometheus browser
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=40 --durations-min=4
 

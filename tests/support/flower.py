@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +88,11 @@ class Browser:
         self.driver.get(self.url + page)
         return str(self.driver.page_source)
 
+    def api(self, path: str) -> Any:
+        """Ask Flower's API."""
+        self.open(path)
+        return json.loads(self.find("body")[0].text)
+
     def find(self, css: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
@@ -105,9 +110,9 @@ class Browser:
         found: Any = self.driver.execute_script(script, table)
         return list(found)
 
-    def tasks(self, search: str = "") -> list[dict[str, str]]:
+    def tasks(self) -> list[dict[str, str]]:
         """Read the newest tasks."""
-        return self.rows(f"/tasks?search={search}" if search else "/tasks", "tasks-table")
+        return self.rows("/tasks", "tasks-table")
 
     def workers(self) -> list[dict[str, str]]:
         """Read the list of workers."""
