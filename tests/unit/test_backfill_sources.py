@@ -237,3 +237,25 @@ def test_lines_are_halved_down_to_one(tmp_path: Path) -> None:
     first, second = lines.split() or pytest.fail("not split")
     assert (first.stop, second.start) == (second.start, first.stop)
     assert Lines(path, 0, 2).split() is None
+
+
+def test_columns_that_only_the_path_tells_are_the_same_in_all_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("n\n1\n2\n")
+    values = {"day": "2024-01-01", "at": "2024-01-01 00:00:00", "g": None, "flag": "true"}
+    schema = pa.schema(
+        [
+            ("day", pa.date32()),
+            ("n", pa.int64()),
+            ("at", pa.timestamp("us", "UTC")),
+            ("g", pa.string()),
+            ("flag", pa.bool_()),
+        ]
+    )
+    rows = read(slice_of(path, values=values), format="csv", schema=schema).to_pylist()
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    same = {"day": date(2024, 1, 1), "at": moment, "g": None, "flag": True}
+    assert rows == [{**same, "n": 1}, {**same, "n": 2}]
+
+    wrong = refusal(slice_of(path, values={"day": "today"}), format="csv", schema=schema)
+    assert "'day'" in wrong.message

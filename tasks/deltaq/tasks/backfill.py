@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -393,6 +394,23 @@ def list_backfills(area: StagingArea) -> Iterator[str]:
             continue  # nobody's backfill
         if (root / name / "manifest.json").exists():
             yield name
+
+
+def unbegun(area: StagingArea, *, older_than: float) -> Iterator[Path]:
+    """List the folders without a manifest in which nothing has come for so many seconds.
+
+    Raises:
+        StorageUnavailable: The staging area cannot be read.
+    """
+    root = backfills_root(area)
+    limit = time.time() - older_than
+    with _storage_errors(root):
+        for folder in root.iterdir() if root.is_dir() else ():
+            if (folder / "manifest.json").exists():
+                continue
+            newest = max(file.stat().st_mtime for file in (folder, *folder.rglob("*")))
+            if newest < limit:
+                yield folder
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,7 +83,7 @@ class _Reader:
         if quotes % 2:
             raise SchemaMismatch(
                 "a quoted value goes over the end of a line, or a quote is missing; say "
-                "multiline=True for such files, which are then not cut"
+                "csv=Csv(multiline=True) for such files, which are then not cut"
             )
         try:
             yield from self._batches(lines.open, quotes=quotes > 0)

@@ -17,6 +17,7 @@ from deltaq.tasks.backfill import (
     Manifest,
     Verdict,
     list_backfills,
+    unbegun,
 )
 from deltaq.tasks.errors import DeltaqError, ErrorInfo, StorageUnavailable
 from deltaq.tasks.inbox import Inbox
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 _SUBMITTED_WITHIN = 5.0
 #: Seconds by which the clocks of those who stage and those who commit may differ.
 _CLOCKS_APART = 3600.0
+#: Seconds without an upload after which the client of a folder without a manifest is gone.
+_UPLOADED_WITHIN = 86_400.0
 #: Backfills that one look goes through; the oldest first, so that none is forgotten.
 _MOST = 1000
 
@@ -125,7 +128,7 @@ class Finisher:
         return False
 
     def expire(self) -> int:
-        """Remove the folders of backfills that ended long ago; return how many.
+        """Remove the folders of backfills that ended long ago, or never began; return how many.
 
         Raises:
             StorageUnavailable: The staging area cannot be read now.
@@ -137,6 +140,9 @@ class Finisher:
             if verdict and verdict.cleaned and verdict.at_ms + self._keep * 1000 < _now_ms():
                 backfill.remove()
                 removed += 1
+        for folder in unbegun(self._staging, older_than=_UPLOADED_WITHIN):
+            self._staging.remove(folder)
+            removed += 1
         return removed
 
     def fail(self, backfill: Backfill, manifest: Manifest, error: ErrorInfo, part: int) -> None:

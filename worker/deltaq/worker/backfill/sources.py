@@ -11,6 +11,7 @@ import pyarrow as pa
 from deltaq.tasks.backfill import Csv, Part, Slice
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing, StorageUnavailable
 from deltaq.worker.backfill import csv_source, json_source, parquet_source
+from deltaq.worker.backfill.rows import with_values
 
 
 def read_part(
@@ -34,12 +35,14 @@ def read_part(
         path = folder / piece.path
         with _told(path, table):
             _check_unchanged(path, piece)
+            inside = pa.schema([field for field in schema if field.name not in piece.values])
             if part.format == "parquet":
-                yield from parquet_source.read(path, piece, schema, table=table)
+                batches = parquet_source.read(path, piece, inside, table=table)
             elif part.format == "csv":
-                yield from csv_source.read(path, piece, schema, csv)
+                batches = csv_source.read(path, piece, inside, csv)
             else:
-                yield from json_source.read(path, piece, schema)
+                batches = json_source.read(path, piece, inside)
+            yield from with_values(batches, piece.values, schema)
 
 
 def _check_unchanged(path: Path, piece: Slice) -> None:

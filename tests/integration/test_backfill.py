@@ -1,0 +1,389 @@
+"""Backfills prepared and adopted on real tables, read back by both engines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from deltaq.client import Client
+from deltaq.tasks.backfill import Backfill, Ending, Manifest, Verdict
+from deltaq.tasks.errors import InvalidRequest
+from deltaq.tasks.outcome import Outcome, State
+from deltaq.tasks.query import Read
+from deltaq.tasks.request import Vacuum
+from deltaq.tasks.settings import Settings, load_settings
+from deltaq.worker.backfill.names import left_behind
+from deltaq.worker.backfill.service import Backfills
+from deltaq.worker.backfill.vacuuming import check_vacuum
+from deltaq.worker.engines.spark import SparkEngine
+from deltaq.worker.lake import Lake
+from deltaq.worker.warm import WarmSpark
+from tests.support.backfills import (
+    begin,
+    manifest_of,
+    parquet_parts,
+    part_of,
+    prepare_here,
+    slice_of,
+)
+from tests.support.bench import Bench
+from tests.support.redis import RedisServer
+from tests.support.waiting import wait_until
+
+SYMBOLS, MONTHS = ("a/b", "ü%", None), (1, 2)
+
+
+def prices(begin: int = 0, rows: int = 600) -> pa.Table:
+    """Make rows of every type that statistics and partitions treat in a way of their own."""
+    ids = list(range(begin, begin + rows))
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.int64()),
+            "symbol": pa.array([SYMBOLS[i % 3] for i in ids], pa.string()),
+            "month": pa.array([MONTHS[i % 2] for i in ids], pa.int32()),
+            "price": pa.array([i / 7 for i in ids], pa.float64()),
+            "amount": pa.array(ids, pa.int64()).cast(pa.decimal128(24, 2)),
+            "at": pa.array([i * 1_000_001 for i in ids], pa.timestamp("us", "UTC")),
+            "day": pa.array(ids, pa.int32()).cast(pa.date32()),
+            "note": pa.array([f"note {i} " + "x" * 40 for i in ids]),
+        }
+    )
+
+
+SCHEMA = prices(rows=1).schema
+
+
+class Loads:
+    """A worker's parts that concern backfills, and a committer, in this process."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.bench = Bench(settings)
+        self.folder = folder
+        self.settings = settings
+        self.backfills = Backfills(
+            self.bench.redis,
+            self.bench.inbox,
+            settings,
+            worker="test",
+            ring=lambda table, _: self.bench.committer.drain(table),
+        )
+
+    def load(self, *frames: pa.Table, **more: Any) -> Manifest:
+        """Begin a backfill of frames, each a part."""
+        sources = self.folder / f"sources-{time.monotonic_ns()}"
+        manifest = manifest_of(SCHEMA, parquet_parts(sources, frames), **more)
+        begin(self.bench.staging, manifest)
+        return manifest
+
+    def end(self, manifest: Manifest) -> Verdict:
+        """Wait until a backfill has ended, and return how."""
+        wait_until(lambda: self._step(manifest), within=60)
+        return self.verdict(manifest)
+
+    def _step(self, manifest: Manifest) -> bool:
+        self.backfills.sweep()
+        self.bench.committer.drain(manifest.table)
+        verdict = self.backfill(manifest).verdict()
+        return verdict is not None and verdict.cleaned
+
+    def verdict(self, manifest: Manifest) -> Verdict:
+        verdict = self.backfill(manifest).verdict()
+        assert verdict is not None
+        return verdict
+
+    def backfill(self, manifest: Manifest) -> Backfill:
+        return Backfill(self.bench.staging, manifest.backfill_id)
+
+    def path(self, manifest: Manifest) -> Path:
+        return self.settings.lake / manifest.table
+
+    def rows(self, manifest: Manifest) -> list[int]:
+        """Read the ids in a table, sorted."""
+        found = DeltaTable(str(self.path(manifest))).to_pyarrow_table(columns=["id"])
+        return sorted(found.column("id").to_pylist())
+
+    def outcome(self, manifest: Manifest) -> Outcome:
+        (outcome,) = self.bench.inbox.outcomes([(manifest.table, manifest.backfill_id)])
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    def close(self) -> None:
+        self.backfills.close()
+        self.bench.close()
+
+
+@pytest.fixture
+def loads(settings: Settings, tmp_path: Path) -> Iterator[Loads]:
+    loads = Loads(settings, tmp_path)
+    yield loads
+    loads.close()
+
+
+@pytest.fixture
+def loader(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Loads]]:
+    """Make workers of other settings."""
+    made: list[Loads] = []
+
+    def make(**more: Any) -> Loads:
+        given = load_settings(**{"lake": settings.lake, "redis_url": settings.redis_url, **more})
+        made.append(Loads(given, tmp_path))
+        return made[-1]
+
+    yield make
+    for loads in made:
+        loads.close()
+
+
+def test_all_parts_become_one_commit_that_both_engines_read(
+    loads: Loads, warm_spark: WarmSpark, tmp_path: Path
+) -> None:
+    frames = [prices(), prices(600), prices(1200)]
+    manifest = loads.load(*frames, partition_by=("symbol", "month"), sort_by=("at",))
+
+    verdict = loads.end(manifest)
+
+    assert (verdict.ending, verdict.version, verdict.rows) == (Ending.ADOPTED, 0, 1800)
+    outcome = loads.outcome(manifest)
+    assert (outcome.state, outcome.version, outcome.inserted) == (State.COMMITTED, 0, 1800)
+    whole = pa.concat_tables(frames)
+    native = DeltaTable(str(loads.path(manifest))).to_pyarrow_table()
+    assert native.select(whole.column_names).sort_by("id").equals(whole)
+    for where in (None, "symbol = 'ü%' AND month = 2", "at >= '1970-01-01 00:10:00'", "id > 1700"):
+        query = Read(
+            request_id="r", client_id="0" * 32, table=manifest.table, where=where, columns=("id",)
+        )
+        spark = SparkEngine(warm_spark, Lake(loads.settings.lake), loads.bench.staging)
+        folder = tmp_path / f"read-{time.monotonic_ns()}"
+        spark.read(query, folder)
+        assert _ids(folder) == _expected(whole, where)
+    assert not (loads.backfill(manifest).folder / "parts").exists()
+
+
+def _ids(folder: Path) -> list[int]:
+    tables = [pq.read_table(file) for file in folder.glob("*.parquet")]
+    return sorted(i for table in tables for i in table.column("id").to_pylist())
+
+
+def _expected(whole: pa.Table, where: str | None) -> list[int]:
+    keep = {
+        None: pc.scalar(True),
+        "symbol = 'ü%' AND month = 2": (pc.field("symbol") == "ü%") & (pc.field("month") == 2),
+        "at >= '1970-01-01 00:10:00'": pc.field("at")
+        >= pa.scalar(600_000_000, pa.timestamp("us", "UTC")),
+        "id > 1700": pc.field("id") > 1700,
+    }[where]
+    return sorted(whole.filter(keep).column("id").to_pylist())
+
+
+def test_statistics_leave_one_partition_s_files_to_be_read(loads: Loads) -> None:
+    manifest = loads.load(prices(), prices(600), partition_by=("month",), sort_by=("id",))
+    loads.end(manifest)
+
+    table = DeltaTable(str(loads.path(manifest)))
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    touched = [a for a in actions if a["partition.month"] == 2 and a["max.id"] >= 600]
+
+    assert len(actions) == 4
+    assert len(touched) == 1
+    assert touched[0]["num_records"] == 300
+    assert touched[0]["min.id"] == 601
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite", "replace_partitions"])
+def test_what_becomes_of_the_rows_of_a_table_is_what_the_mode_says(loads: Loads, mode: str) -> None:
+    first = loads.load(prices(), partition_by=("symbol", "month"))
+    loads.end(first)
+    new = prices(10_000, rows=60).filter(
+        ((pc.field("symbol") == "a/b") & (pc.field("month") == 1))
+        | (pc.field("symbol").is_null() & (pc.field("month") == 2))
+    )
+
+    second = loads.load(new, mode=mode)
+    assert loads.end(second).ending is Ending.ADOPTED
+
+    replaced = prices().filter(
+        ((pc.field("symbol") == "a/b") & (pc.field("month") == 1))
+        | (pc.field("symbol").is_null() & (pc.field("month") == 2))
+    )
+    gone = {
+        "append": [],
+        "overwrite": list(range(600)),
+        "replace_partitions": replaced.column("id").to_pylist(),
+    }[mode]
+    kept = sorted(set(range(600)) - set(gone))
+    assert loads.rows(second) == kept + sorted(new.column("id").to_pylist())
+    assert loads.outcome(second).deleted == len(gone)
+
+
+def test_one_bad_part_fails_all_before_anything_is_visible(loads: Loads) -> None:
+    parts = parquet_parts(loads.folder / "good", [prices(n * 600) for n in range(4)])
+    bad = loads.folder / "bad.csv"
+    bad.write_text("id,price\n1,2.5\n2,cheap\n")
+    parts.append(part_of(4, slice_of(bad), format="csv"))
+    manifest = manifest_of(SCHEMA, parts)
+    begin(loads.bench.staging, manifest)
+
+    verdict = loads.end(manifest)
+
+    assert (verdict.ending, verdict.part) == (Ending.FAILED, 4)
+    assert verdict.error is not None
+    assert verdict.error.message.startswith(f"{bad}: line 3: column 'price'")
+    assert not loads.path(manifest).exists()
+    assert loads.backfill(manifest).prepared() == set()
+
+    bad.write_text("id,price\n1,2.5\n2,9.5\n")
+    mended = part_of(4, slice_of(bad), format="csv")
+    backfill = loads.backfill(manifest)
+    backfill.replan(msgspec.structs.replace(manifest, parts=(*parts[:4], mended)))
+    backfill.reopen()
+    assert loads.end(manifest).ending is Ending.ADOPTED
+    assert len(loads.rows(manifest)) == 2402
+
+
+def test_a_cancelled_backfill_leaves_nothing_behind(loads: Loads) -> None:
+    manifest = loads.load(*(prices(n * 600) for n in range(3)))
+    wait_until(lambda: loads.backfills.sweep() or loads.backfill(manifest).prepared(), within=60)
+    assert loads.backfill(manifest).decide(Verdict(ending=Ending.CANCELLED, at_ms=0))
+
+    assert loads.end(manifest).ending is Ending.CANCELLED
+
+    assert list(left_behind(loads.settings.lake, manifest.backfill_id)) == []
+    assert loads.backfill(manifest).prepared() == set()
+
+
+def test_rules_of_the_table_hold_for_its_rows(loads: Loads) -> None:
+    good = loads.load(prices())
+    loads.end(good)
+    DeltaTable(str(loads.path(good))).alter.add_constraint({"positive": "price >= 0"})
+    wrong = prices(600).set_column(3, "price", pa.array([-1.0] * 600))
+
+    verdict = loads.end(loads.load(wrong))
+
+    assert verdict.error is not None
+    assert verdict.error.code == "constraint_violated"
+    assert "positive (price >= 0)" in verdict.error.message
+    assert loads.end(loads.load(prices(600))).ending is Ending.ADOPTED
+
+
+def test_new_columns_come_only_when_they_are_asked_for(loads: Loads) -> None:
+    first = loads.load(prices())
+    loads.end(first)
+    wider = prices(600).append_column("extra", pa.array(["e"] * 600))
+    parts = parquet_parts(loads.folder / "wider", [wider])
+
+    refused = manifest_of(wider.schema, parts)
+    begin(loads.bench.staging, refused)
+    verdict = loads.end(refused)
+    assert verdict.error is not None
+    assert verdict.error.code == "schema_mismatch"
+
+    asked = manifest_of(wider.schema, parts, widen=True)
+    begin(loads.bench.staging, asked)
+    assert loads.end(asked).ending is Ending.ADOPTED
+    found = DeltaTable(str(loads.path(asked))).to_pyarrow_table()
+    assert found.num_rows == 1200
+    assert found.column("extra").null_count == 600
+
+
+def test_narrower_files_and_absent_columns_fit_a_wider_table(loads: Loads) -> None:
+    narrow = prices(600).set_column(0, "id", prices(600).column("id").cast(pa.int32()))
+    manifest = loads.load(prices(), narrow.drop_columns(["note"]))
+    assert loads.end(manifest).ending is Ending.ADOPTED
+    assert loads.rows(manifest) == list(range(1200))
+
+
+def test_a_table_that_changed_meanwhile_refuses_what_was_prepared_for_it(loads: Loads) -> None:
+    first = loads.load(prices())
+    loads.end(first)
+    manifest = loads.load(prices(600))
+    backfill = loads.backfill(manifest)
+    for part in prepare_here(manifest, loads.settings.lake, loads.folder):
+        backfill.add_part(part)
+    DeltaTable(str(loads.path(first))).alter.add_constraint({"small": "id < 5000"})
+
+    verdict = loads.end(manifest)
+
+    assert verdict.ending is Ending.FAILED
+    assert verdict.error is not None
+    assert "small" in verdict.error.message
+    backfill.reopen()
+    assert loads.end(manifest).ending is Ending.ADOPTED
+
+
+def test_a_redis_that_forgot_everything_ends_the_backfill_once(
+    loads: Loads, redis_server: RedisServer
+) -> None:
+    manifest = loads.load(prices(), prices(600))
+    backfill = loads.backfill(manifest)
+    done = prepare_here(manifest, loads.settings.lake, loads.folder)
+    backfill.add_part(done[0])
+    with redis_server.client() as client:
+        client.flushall()
+
+    assert loads.end(manifest).ending is Ending.ADOPTED
+    with redis_server.client() as client:
+        client.flushall()
+    # As if the worker had died between the commit and its note of it.
+    for part in done:
+        backfill.add_part(part)
+    backfill.amend(Verdict(ending=Ending.ADOPTING, at_ms=0))
+    again = Loads(loads.settings, loads.folder)
+    try:
+        assert again.end(manifest).version == 0
+    finally:
+        again.close()
+    assert loads.rows(manifest) == list(range(1200))
+
+
+def test_a_signed_backfill_is_adopted_and_one_that_is_not_is_left_alone(
+    loader: Callable[..., Loads],
+) -> None:
+    loads = loader(signing_key="k" * 32)
+    manifest = loads.load(prices())  # written without the key
+    loads.backfills.sweep()
+    assert loads.backfill(manifest).verdict() is None
+
+
+def test_a_vacuum_keeps_the_files_of_a_running_backfill(loads: Loads) -> None:
+    first = loads.load(prices())
+    loads.end(first)
+    manifest = loads.load(prices(600))
+    vacuum = Vacuum(
+        request_id="v",
+        table=manifest.table,
+        client_id="0" * 32,
+        submitted_at_ms=0,
+        digest="",
+        size_bytes=0,
+        retention_hours=0,
+        force=True,
+    )
+
+    with pytest.raises(InvalidRequest, match=manifest.backfill_id):
+        check_vacuum(vacuum, loads.bench.staging)
+
+    loads.end(manifest)
+    check_vacuum(vacuum, loads.bench.staging)
+
+
+def test_live_writes_go_on_between_parts(loads: Loads, client: Client) -> None:
+    manifest = loads.load(prices(), prices(600))
+    backfill = loads.backfill(manifest)
+    client.append(manifest.table, prices(5000, rows=10))
+    loads.bench.committer.drain(manifest.table)
+    assert loads.end(manifest).version == 1
+    assert len(loads.rows(manifest)) == 1210
+    entry = loads.path(manifest) / "_delta_log" / f"{1:020d}.json"
+    actions = [json.loads(line) for line in entry.read_text().splitlines()]
+    assert sum("add" in action for action in actions) == 2
+    assert backfill.verdict() is not None
