@@ -214,6 +214,18 @@ def test_what_a_client_account_may_not(command: str, server: TlsRedis) -> None:
         assert "no permission" in str(answer), answer
 
 
+def test_a_client_account_can_be_kept_to_the_queues_of_some_tables(server: TlsRedis) -> None:
+    (line,) = (row for row in USERS.read_text().splitlines() if "deltaq-client " in row)
+    _, _, *rules = line.replace("{*}", "{sales.*}").split()
+    with server.connect("admin") as admin:
+        admin.execute_command("ACL", "SETUSER", "sales", *rules)
+        for table, expected in (("sales.eu", "OK"), ("orders", "no permission")):
+            command = ("HINCRBY", keys.seq(table), "live", "1")
+            answer: Any = admin.execute_command("ACL", "DRYRUN", "sales", *command)
+            assert expected in str(answer)
+        admin.acl_deluser("sales")
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -27,6 +27,8 @@ ROWS = pa.table({"n": [1]})
 @pytest.fixture(scope="module")
 def provider() -> TracerProvider:
     """The provider of this process; there can be one only."""
+    if isinstance(current := trace.get_tracer_provider(), TracerProvider):
+        return current
     provider = TracerProvider()
     trace.set_tracer_provider(provider)
     return provider

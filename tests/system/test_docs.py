@@ -98,7 +98,8 @@ class Reading:
         config = self.folder / "redis.conf"
         config.write_text(block.text)
         socket = self.folder / "redis.sock"
-        options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(self.folder)]
+        ports = ["--port", "0", "--tls-port", "0"]  # somebody may have those of the page
+        options = [*ports, "--unixsocket", str(socket), "--dir", str(self.folder)]
         with subprocess.Popen(["redis-server", config, *options], stdout=subprocess.PIPE) as server:
             wait_until(lambda: socket.exists() or server.poll() is not None)
             server.terminate()
