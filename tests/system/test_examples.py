@@ -45,9 +45,8 @@ def members(kind: type) -> Iterator[tuple[str, Any]]:
     for name in sorted(set(dir(kind)) - HOOKS):
         found = inspect.getattr_static(kind, name)
         made = getattr(found, "fget", None) or getattr(found, "__func__", found)
-        if not name.startswith("_") and str(getattr(made, "__module__", None)).startswith(
-            "deltaq."
-        ):
+        ours = inspect.isfunction(made) and made.__module__.startswith("deltaq.")
+        if ours and not name.startswith("_"):
             yield name, made
 
 

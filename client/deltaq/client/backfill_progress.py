@@ -25,7 +25,7 @@ class BackfillState(StrEnum):
     Examples:
         >>> future = client.backfill("loads", frame)
         >>> outcome = future.result(timeout=30)
-        >>> future.progress().state is BackfillState.ADOPTED
+        >>> future.progress().state in (BackfillState.ADOPTING, BackfillState.ADOPTED)
         True
     """
 
