@@ -125,6 +125,8 @@ def manifest_of(
         SchemaMismatch: The files do not fit each other, the table, or the columns named.
         InvalidRequest: There are no rows, or no partitions to replace.
     """
+    if not shapes:
+        raise _no_rows(order)
     columns = common_schema(
         shapes,
         schema=order.schema,
@@ -138,7 +140,7 @@ def manifest_of(
     multiline = order.csv.multiline or any(shape.multiline for shape in shapes)
     parts = plan_parts(shapes, parts=order.parts, multiline=multiline, folder=folder)
     if not parts:
-        raise InvalidRequest("the sources have no rows", table=order.table)
+        raise _no_rows(order)
     return Manifest(
         backfill_id=order.backfill_id,
         table=order.table,
@@ -154,6 +156,10 @@ def manifest_of(
         csv=structs.replace(order.csv, multiline=multiline),
         parts=parts,
     )
+
+
+def _no_rows(order: Order) -> InvalidRequest:
+    return InvalidRequest("the sources have no rows", table=order.table)
 
 
 def _check_partitions(order: Order, names: Sequence[str], table: Mapping[str, Any] | None) -> None:
