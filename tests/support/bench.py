@@ -15,6 +15,7 @@ from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
+from deltaq.worker.maintenance.open_reads import OpenReads
 from deltaq.worker.observers import NOBODY, Observer
 from deltaq.worker.outcomes import Settlement
 from deltaq.worker.recovery import Recovery
@@ -63,8 +64,13 @@ class Bench:
         self.recovery = Recovery(
             Memory(self.redis, settings), self.inbox, self.staging, lake, settings
         )
+        self.open_reads = OpenReads(self.redis, lake)
         self.router = BrokenRouter(
-            self.failures, native=NativeEngine(lake, self.staging), spark=None, settings=settings
+            self.failures,
+            open_reads=self.open_reads,
+            native=NativeEngine(lake, self.staging),
+            spark=None,
+            settings=settings,
         )
         self.committer = Committer(
             inbox=self.inbox,
@@ -84,4 +90,5 @@ class Bench:
 
     def close(self) -> None:
         self.leases.close()
+        self.open_reads.close()
         self.redis.close()

@@ -17,6 +17,7 @@ The keys of one table share the hash tag ``{table}``::
     dq:{t}:tries:<id>    hash with a TTL; by part of a backfill: how often it was begun
     dq:run               string; run id of the server for which all staged files were looked at
     dq:tables            set of the tables that have, or lately had, requests waiting
+    dq:{t}:reads         sorted set of the reads of it that run, by when they are not believed
     dq:{t}:commits       pub/sub channel that names each version committed, for who follows a table
     dq:client:<id>       pub/sub channel on which a client hears outcomes
     dq:workers           sorted set of the workers by when they gave their last sign of life (ms)
@@ -92,6 +93,11 @@ def prepare_claim(table: str, backfill_id: str, number: int) -> str:
 def prepare_tries(table: str, backfill_id: str) -> str:
     """Name the hash of how often parts of a backfill were begun."""
     return f"dq:{{{table}}}:tries:{backfill_id}"
+
+
+def open_reads(table: str) -> str:
+    """Name the sorted set of the reads of a table that run."""
+    return f"dq:{{{table}}}:reads"
 
 
 def commits_channel(table: str) -> str:

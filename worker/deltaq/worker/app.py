@@ -40,6 +40,7 @@ from deltaq.worker.events import Events
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
 from deltaq.worker.maintenance.caretaker import Caretaker
+from deltaq.worker.maintenance.open_reads import OpenReads
 from deltaq.worker.monitor import Monitor
 from deltaq.worker.observers import Observers
 from deltaq.worker.outcomes import Settlement
@@ -91,7 +92,9 @@ class Worker:
             if settings.engine == "spark"
             else NativeEngine(lake, staging, policy=default_policy(settings))
         )
+        self.open_reads = OpenReads(client, lake)
         router = Router(
+            open_reads=self.open_reads,
             native=native,
             spark=SparkEngine(self.warm, lake, staging) if self.warm else None,
             settings=settings,
@@ -248,6 +251,7 @@ class Worker:
     def _close(self, **_: Any) -> None:
         # Not earlier: running tasks are awaited before this signal.
         self.reader.close()
+        self.open_reads.close()
         if self.caretaker:
             self.caretaker.close()
         self.sweeper.close()

@@ -39,6 +39,7 @@ class CommitGroup:
         members: The requests.
         after: What the ledger was when the group was formed; None if that is not known.
         begun: What earlier slices did, of a request that is done in slices.
+        read_versions: Versions of the table that are being read, for a vacuum to keep.
     """
 
     table: str
@@ -47,6 +48,7 @@ class CommitGroup:
     members: tuple[Waiting, ...]
     after: int | None = None
     begun: Slices | None = None
+    read_versions: tuple[int, ...] = ()
 
     def is_late(self, reached: int) -> bool:
         """Tell whether somebody else moved the ledger, which has reached ``reached``."""

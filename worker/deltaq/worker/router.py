@@ -7,10 +7,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pyarrow as pa
 
 from deltaq.tasks.errors import ConfigurationError, EngineRefused, StorageUnavailable
@@ -32,11 +34,14 @@ from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.vacuuming import check_vacuum
 from deltaq.worker.drops import Drops
 from deltaq.worker.engines import Commit, Engine, NotNative, Parts, RowCounts
+from deltaq.worker.engines.asked import moment
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.native_adopt import Adopter
 from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
+from deltaq.worker.maintenance.open_reads import OpenReads
+from deltaq.worker.selects import parse_select
 
 _T = TypeVar("_T")
 
@@ -76,16 +81,23 @@ class Router:
         native: The engine for small and medium work; None when settings say ``engine=spark``.
         spark: The engine for everything; None when settings say ``spark=off``.
         settings: ``engine``, ``native_max_bytes``, and where dropped tables are.
+        open_reads: Tells those who vacuum what is being read; None where nobody else is there.
     """
 
     def __init__(
-        self, *, native: NativeEngine | None, spark: SparkEngine | None, settings: Settings
+        self,
+        *,
+        native: NativeEngine | None,
+        spark: SparkEngine | None,
+        settings: Settings,
+        open_reads: OpenReads | None = None,
     ) -> None:
         if native is None and spark is None:
             raise ConfigurationError("engine=spark and spark=off leave no engine")
         self._native = native
         self._spark = spark
         self._settings = settings
+        self._open_reads = open_reads
         staging = StagingArea(settings.staging_root)
         self._staging = staging
         self._drops = Drops(Lake(settings.lake), staging, keep=settings.outcome_ttl)
@@ -140,8 +152,8 @@ class Router:
         if isinstance(group.first, Adopt):
             commit = self._adopter.adopt(group)
             return Performed(commit=commit, engine="native", reason="no row is read for it")
-        if isinstance(group.first, Vacuum) and not group.first.dry_run:
-            check_vacuum(group.first, self._staging)
+        if isinstance(group.first, Vacuum):
+            group = self._sparing(group, group.first)
         choice = self.choose(group)
         try:
             commit = choice.engine.apply(group)
@@ -150,6 +162,28 @@ class Router:
             logger.info("table %s: Spark takes over: %s", group.table, refusal.reason)
             commit = choice.engine.apply(group)
         return Performed(commit=commit, engine=choice.engine.name, reason=choice.reason)
+
+    def _sparing(self, group: CommitGroup, request: Vacuum) -> CommitGroup:
+        """Have a vacuum spare what backfills have prepared and what is being read."""
+        if not request.dry_run:
+            check_vacuum(request, self._staging)
+        if self._open_reads is None:
+            return group
+        in_use = self._open_reads.of(group.table)
+        hours = max(request.retention_hours, in_use.hours)
+        spared = msgspec.structs.replace(request, retention_hours=hours)
+        members = (replace(group.members[0], request=spared),)
+        return replace(group, members=members, read_versions=in_use.versions)
+
+    def _reading(self, query: Read | Sql) -> AbstractContextManager[None]:
+        """Note that the tables of a query are being read."""
+        if self._open_reads is None:
+            return nullcontext()
+        if isinstance(query, Sql):
+            return self._open_reads.hold(parse_select(query.text).tables)
+        timestamp = query.timestamp
+        at = None if timestamp is None else moment(timestamp, name=query.table).timestamp()
+        return self._open_reads.hold([query.table], version=query.version, timestamp=at)
 
     def _after_refusal(self, group: CommitGroup, refusal: NotNative) -> Choice:
         if group.first.engine == "native" or self._settings.engine == "native":
@@ -220,6 +254,10 @@ class Router:
 
     def read(self, query: Read, destination: Path) -> tuple[int, int, EngineName]:
         """Perform a read, as ``Engine.read``; return version, rows and the engine's name."""
+        with self._reading(query):
+            return self._read(query, destination)
+
+    def _read(self, query: Read, destination: Path) -> tuple[int, int, EngineName]:
         engine: Engine
         if query.engine == "spark":
             engine = self._on_spark("the request asks for it").engine
@@ -231,6 +269,10 @@ class Router:
 
     def scan(self, query: Read, parts: Parts) -> tuple[int, EngineName]:
         """Perform a scan, as ``Engine.scan``; return version and the engine's name."""
+        with self._reading(query):
+            return self._scan(query, parts)
+
+    def _scan(self, query: Read, parts: Parts) -> tuple[int, EngineName]:
         if query.engine == "spark":
             engine = self._on_spark("the request asks for it").engine
             return engine.scan(query, parts), engine.name
@@ -249,6 +291,10 @@ class Router:
 
     def sql(self, query: Sql, destination: Path) -> tuple[int, EngineName]:
         """Run a SELECT, as ``Engine.sql``; return the rows and the engine's name."""
+        with self._reading(query):
+            return self._sql(query, destination)
+
+    def _sql(self, query: Sql, destination: Path) -> tuple[int, EngineName]:
         if query.engine == "spark":
             engine = self._on_spark("the request asks for it").engine
             return engine.sql(query, destination), engine.name

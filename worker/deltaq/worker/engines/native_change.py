@@ -141,6 +141,7 @@ class Change(Merges):
             self._handle,
             request,
             begun=self._group.begun,
+            keep_versions=self._group.read_versions,
             matching=lambda partitions: self._matching(request, partitions),
         )
         self.value, self.more = done.value, done.more

@@ -24,7 +24,7 @@ from deltaq.worker.durable import sync_commit
 from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_limits import maps_columns
-from deltaq.worker.engines.verb_rules import check_optimize, check_retention
+from deltaq.worker.engines.verb_rules import check_optimize, check_retention, lists_folder
 from deltaq.worker.maintenance.slicing import TARGET_BYTES, Partition, packs, to_rewrite
 from deltaq.worker.maintenance.unneeded import files_told, remove_checksums, remove_files
 
@@ -53,7 +53,12 @@ class Done:
 
 
 def maintain(
-    handle: Handle, request: Optimize | Vacuum, *, begun: Slices | None, matching: Matching
+    handle: Handle,
+    request: Optimize | Vacuum,
+    *,
+    begun: Slices | None,
+    matching: Matching,
+    keep_versions: Sequence[int] = (),
 ) -> Done:
     """Do a slice of what a request asks for, durably; the handle is then at the newest version.
 
@@ -62,6 +67,7 @@ def maintain(
         request: The request.
         begun: How far earlier slices came.
         matching: Chooses the partitions that the request's condition is about.
+        keep_versions: Versions whose files a vacuum leaves alone.
 
     Raises:
         SchemaMismatch: A column to order by is not in the table, or partitions it.
@@ -78,7 +84,7 @@ def maintain(
         done = _optimize(table, request, begun, matching)
     else:
         check_retention(request)
-        done = _vacuum(table, handle.path, request, begun)
+        done = _vacuum(table, handle.path, request, begun, keep_versions)
     for version in range(before + 1, table.version() + 1):
         sync_commit(handle.path, version)
     handle.forget()
@@ -182,8 +188,16 @@ def _rows_of(table: pa.Table) -> set[tuple[Any, ...]]:
     return set(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def _vacuum(table: DeltaTable, path: Path, request: Vacuum, begun: Slices | None) -> Done:
-    found = _unneeded(table, hours=request.retention_hours, force=request.force)
+def _vacuum(
+    table: DeltaTable,
+    path: Path,
+    request: Vacuum,
+    begun: Slices | None,
+    keep_versions: Sequence[int],
+) -> Done:
+    found = _unneeded(
+        table, hours=request.retention_hours, force=request.force, keep_versions=keep_versions
+    )
     if request.dry_run:
         return Done(value=files_told(path, found))
     done, until = begun.done if begun else 0, time.monotonic() + _SLICE_SECONDS
@@ -204,9 +218,17 @@ def remove_unneeded(table: DeltaTable, path: Path, *, hours: int, force: bool) -
     remove_checksums(path)
 
 
-def _unneeded(table: DeltaTable, *, hours: int, force: bool) -> list[str]:
+def _unneeded(
+    table: DeltaTable, *, hours: int, force: bool, keep_versions: Sequence[int] = ()
+) -> list[str]:
     # delta-rs would remove them one after the other, and commit twice.
-    return table.vacuum(hours, dry_run=True, enforce_retention_duration=not force, full=True)
+    return table.vacuum(
+        hours,
+        dry_run=True,
+        enforce_retention_duration=not force,
+        full=lists_folder(hours, table.metadata().configuration),
+        keep_versions=list(keep_versions),
+    )
 
 
 def _slices(request: Optimize | Vacuum, *, done: int, total: int, at: str = "") -> Slices:

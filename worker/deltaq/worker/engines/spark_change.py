@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from deltaq.tasks.errors import TransientError
 from deltaq.tasks.request import (
     Append,
     Create,
@@ -114,8 +115,18 @@ class Change:
             case Optimize() as request:
                 spark_verbs.optimize(self._session, self._path, request, self._existing())
             case Vacuum() as request:
-                self._existing()
-                self.value = spark_verbs.vacuum(self._session, self._path, request)
+                snapshot = self._existing()
+                self._check_unread()
+                self.value = spark_verbs.vacuum(self._session, self._path, request, snapshot)
+
+    def _check_unread(self) -> None:
+        """Make sure that nobody reads a version of its own choice: Spark's vacuum keeps none."""
+        if versions := self._group.read_versions:
+            raise TransientError(
+                f"table {self._group.table}: versions {', '.join(map(str, versions))} are being "
+                "read; the vacuum waits for that",
+                table=self._group.table,
+            )
 
     def _existing(self) -> Snapshot:
         if self._snapshot is None:

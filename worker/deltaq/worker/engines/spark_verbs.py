@@ -28,6 +28,7 @@ from deltaq.worker.engines.verb_rules import (
     check_properties,
     check_rename,
     check_retention,
+    lists_folder,
     new_column,
     new_table,
 )
@@ -100,7 +101,9 @@ def optimize(session: SparkSession, table: Path, request: Optimize, snapshot: Sn
     session.sql(f"OPTIMIZE delta.{quoted(str(table))}{chosen}{order}")
 
 
-def vacuum(session: SparkSession, table: Path, request: Vacuum) -> dict[str, Any] | None:
+def vacuum(
+    session: SparkSession, table: Path, request: Vacuum, snapshot: Snapshot
+) -> dict[str, Any] | None:
     """Remove files that no version of the last hours needs, without a commit.
 
     Returns:
@@ -114,7 +117,8 @@ def vacuum(session: SparkSession, table: Path, request: Vacuum) -> dict[str, Any
     # Its own commits would take the ledger along before anything is removed.
     session.conf.set(f"{delta}vacuum.logging.enabled", "false")
     session.conf.set(f"{delta}retentionDurationCheck.enabled", str(not request.force).lower())
-    command = f"VACUUM delta.{quoted(str(table))} RETAIN {request.retention_hours} HOURS"
+    lite = "" if lists_folder(request.retention_hours, snapshot.properties) else " LITE"
+    command = f"VACUUM delta.{quoted(str(table))}{lite} RETAIN {request.retention_hours} HOURS"
     if not request.dry_run:
         session.sql(command)
         return None

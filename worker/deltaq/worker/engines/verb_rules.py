@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -29,6 +30,7 @@ _RESERVED = frozenset(
     {"comment", "external", "is_managed_location", "location", "owner", "provider"}
 )
 _MAPPING = "delta.columnMapping.mode"
+_HOURS = {"hour": 1, "day": 24, "week": 168}
 
 
 def table_exists(table: str) -> TableExists:
@@ -156,6 +158,19 @@ def check_retention(request: Vacuum) -> None:
             f"{SAFE_RETENTION_HOURS}, which needs force",
             table=request.table,
         )
+
+
+def lists_folder(retention_hours: int, properties: Mapping[str, str]) -> bool:
+    """Tell whether a vacuum may remove whatever the log does not name.
+
+    A log forgets after a week, or what the table says, which files were removed from the table.
+    For whoever keeps versions longer, a file that it does not name may be needed by one of them.
+    """
+    kept = properties.get("delta.deletedFileRetentionDuration", "interval 7 days")
+    found = re.fullmatch(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", kept, re.IGNORECASE)
+    if found is None:
+        return False
+    return retention_hours <= int(found[1]) * _HOURS[found[2].lower()]
 
 
 def _field(column: Column) -> pa.Field:
