@@ -100,9 +100,7 @@ class Worker:
             settings=settings,
         )
         self.commit_log = CommitLog()
-        self.events = Events(
-            self.app, client, inbox, name=self.name, limit=settings.events_per_second
-        )
+        self.events = Events(self.app, settings, name=self.name)
         self.revoker = Revoker(inbox, staging)
         self.caretaker = Caretaker(native, inbox, settings, ring=self._ring) if native else None
         self.tracing = _tracing(settings)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import redis
 from celery import Celery
 from celery.events.event import get_exchange
 from celery.signals import task_postrun, task_prerun
@@ -17,11 +16,13 @@ from celery.signals import task_postrun, task_prerun
 from deltaq.tasks import keys
 from deltaq.tasks.backfill import Manifest, Prepared
 from deltaq.tasks.broker import broker_errors
+from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import DeltaqError, TransientError
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Query
 from deltaq.tasks.request import Lane, Request
+from deltaq.tasks.settings import Settings
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lookout import Lookout
 from deltaq.worker.observers import Observer
@@ -48,22 +49,20 @@ class Events(Observer):
 
     Args:
         app: Whose broker carries the events.
-        client: Connections to the queue's Redis.
-        inbox: Where requests wait.
+        settings: Limit, and where the queue's Redis is.
         name: The worker's, as in its heartbeats.
-        limit: Events in a second, at most.
 
     Attributes:
         left_out: Tasks of which not all was told, since the start.
     """
 
-    def __init__(
-        self, app: Celery, client: redis.Redis, inbox: Inbox, *, name: str, limit: int
-    ) -> None:
+    def __init__(self, app: Celery, settings: Settings, *, name: str) -> None:
         self._app = app
-        self._limit = limit
+        self._limit = settings.events_per_second
         self._story = Story(name)
-        self._lookout = Lookout(client, inbox, name=name)
+        # What waits can be looked at the next second: no retries, which may take a minute.
+        self._client = connect(settings, retries=0)
+        self._lookout = Lookout(self._client, Inbox(self._client, settings), name=name)
         self._lock = threading.Lock()
         self._notes: list[_Note] = []
         self._noted = 0
@@ -90,6 +89,7 @@ class Events(Observer):
             task_postrun.disconnect(self._task_ended)
             self._closing.set()
             self._thread.join()
+        self._client.close()
 
     def group_begun(self, group: CommitGroup, *, attempt: int) -> None:
         """Note it."""
