@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 
 from deltaq.tasks.errors import ConfigurationError, EngineUnavailable
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.worker.health import Health
 from deltaq.worker.warm import WarmSpark, WarmState
 from tests.support.waiting import wait_until
 
@@ -53,18 +55,27 @@ def test_spark_leaves_nothing_in_the_working_directory(warm_spark: WarmSpark) ->
     assert [name for name in litter if Path(name).exists()] == []
 
 
-def test_a_killed_jvm_is_noticed_and_replaced(warm_spark: WarmSpark) -> None:
+def test_a_killed_jvm_is_noticed_told_and_replaced(
+    warm_spark: WarmSpark, spark_settings: Settings
+) -> None:
     warm_spark.session(timeout=240)
     killed = warm_spark.jvm_pid
     assert killed is not None
+    health = Health(spark_settings, name="w@test", warm=warm_spark, stopping=threading.Event())
+    health.serving.set()
+    facts = health.facts()
+    assert (facts.problems, facts.spark) == ({}, "ready")
+    assert facts.jvm_memory_bytes > 50_000_000
 
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: warm_spark.state is WarmState.FAILED, within=5)
+    assert "JVM died: exit code -9" in health.problems()["spark"]
     with pytest.raises(EngineUnavailable, match=r"JVM died: exit code -9.*another one is being"):
         warm_spark.session(timeout=60)
 
     assert warm_spark.session(timeout=240).range(3).count() == 3
     assert warm_spark.jvm_pid != killed
+    assert "spark" not in health.problems()
 
 
 def test_a_wait_for_spark_ends_in_time(warm_spark: WarmSpark, tmp_path: Path) -> None:
