@@ -144,6 +144,7 @@ def loader(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Loads]]
         loads.close()
 
 
+@pytest.mark.timeout(300)
 def test_all_parts_become_one_commit_that_both_engines_read(
     loads: Loads, warm_spark: WarmSpark, tmp_path: Path
 ) -> None:

@@ -17,8 +17,9 @@ from deltaq.tasks import keys
 from deltaq.tasks.backfill import Claim, Manifest
 from deltaq.tasks.connection import queue_errors
 
-#: Seconds after which the part of a worker that is gone is taken by another.
-TTL = 15.0
+#: Leases of a table after which the part of a worker that is gone is taken by another: what is
+#: lost by waiting is less than what is done twice by a worker that was only slow.
+_LEASES = 3
 #: Parts that one call looks at.
 _BATCH = 200
 #: Seconds for which it is remembered how often a part was begun.
@@ -31,11 +32,16 @@ class Claims:
     Args:
         client: Connections to the queue's Redis.
         worker: The worker's name.
+        lease_ttl: Seconds after which a silent committer is replaced.
+
+    Attributes:
+        ttl: Seconds for which a claim is good unless it is renewed.
     """
 
-    def __init__(self, client: redis.Redis, worker: str) -> None:
+    def __init__(self, client: redis.Redis, worker: str, *, lease_ttl: float) -> None:
         self._client = client
         self._worker = worker
+        self.ttl = _LEASES * lease_ttl
 
     def free(self, manifest: Manifest, parts: Iterable[int]) -> Iterator[int]:
         """Tell which of some parts nobody has, in order."""
@@ -56,7 +62,7 @@ class Claims:
         value = msgspec.json.encode(claim).decode()
         with queue_errors():
             key = self._key(manifest, part)
-            taken = self._client.set(key, value, nx=True, px=int(TTL * 1000))
+            taken = self._client.set(key, value, nx=True, px=int(self.ttl * 1000))
         return value if taken else None
 
     def renew(self, manifest: Manifest, part: int, value: str) -> None:
@@ -64,7 +70,7 @@ class Claims:
         key = self._key(manifest, part)
         with queue_errors():
             if self._client.get(key) in (value, None):
-                self._client.set(key, value, px=int(TTL * 1000))
+                self._client.set(key, value, px=int(self.ttl * 1000))
 
     def release(self, manifest: Manifest, part: int, value: str) -> None:
         """Give a part back."""

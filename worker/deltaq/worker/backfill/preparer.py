@@ -21,7 +21,7 @@ from deltaq.tasks.errors import (
     error_from_info,
     info_from_error,
 )
-from deltaq.worker.backfill.claims import TTL, Claims
+from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, HelperDied
 from deltaq.worker.backfill.preparing import Job
@@ -177,7 +177,7 @@ class Preparer:
                 with suppress(QueueUnavailable):
                     self._claims.count_try(work.manifest, work.number, by=-1)
                 return
-            if time.monotonic() - renewed > TTL / 3:
+            if time.monotonic() - renewed > self._claims.ttl / 3:
                 renewed = time.monotonic()
                 with suppress(QueueUnavailable):  # another may do the same: no harm
                     self._claims.renew(work.manifest, work.number, work.claim)
@@ -207,7 +207,7 @@ class Preparer:
         try:
             self._claims.release(work.manifest, work.number, work.claim)
         except QueueUnavailable as exc:
-            logger.warning("part %d is free in %.0f s: %s", work.number, TTL, exc)
+            logger.warning("part %d is free in %.0f s: %s", work.number, self._claims.ttl, exc)
 
     @contextmanager
     def _told(self, work: _Work) -> Iterator[None]:

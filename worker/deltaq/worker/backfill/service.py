@@ -40,7 +40,7 @@ class Backfills:
         observer: Observer = NOBODY,
     ) -> None:
         lake, staging = Lake(settings.lake), StagingArea(settings.staging_root)
-        claims = Claims(client, worker)
+        claims = Claims(client, worker, lease_ttl=settings.lease_ttl)
         self._finisher = Finisher(staging, lake, inbox, claims, settings, ring=ring)
         self._prepares = "bulk" in settings.queues
         self._preparer = Preparer(
