@@ -71,9 +71,9 @@ class Contest:
         """Hold the races and tell how many times as fast the queue is."""
         merges = self._work is MERGE
         with self._run.place() as place, self._run.system(place) as system:
-            ways = {name: lambda: self._ours(system), "bare": lambda: self._theirs(place)}
+            ways = {name: lambda: self.queue_race(system), "bare": lambda: self._theirs(place)}
             races = self._run.rates(ways)
-        ours, theirs, found = races[name], races["bare"], total(self._audits)
+        ours, theirs, found = races[name], races["bare"], self.found
         written = f"{self._writers * self._each} {'merges' if merges else 'appends'}"
         return compared(
             name,
@@ -89,7 +89,13 @@ class Contest:
             correct=found.clean,
         )
 
-    def _ours(self, system: System) -> Race:
+    @property
+    def found(self) -> Audit:
+        """What is in the tables of all races with a queue."""
+        return total(self._audits)
+
+    def queue_race(self, system: System) -> Race:
+        """Hold one race of writers with a queue."""
         table, work = next(self._tables), self._work
         frames = work.frames(self._writers, self._each)
         with clients(system, self._writers) as made:

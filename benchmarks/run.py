@@ -54,9 +54,9 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def system(self, place: Path) -> Iterator[System]:
+    def system(self, place: Path, **settings: Any) -> Iterator[System]:
         """Run Redis, durable as deployed, and one worker, whose Spark is off."""
-        with embedded(place / "lake", spark="off") as system:
+        with embedded(place / "lake", spark="off", **settings) as system:
             system.wait_ready()
             yield system
 
