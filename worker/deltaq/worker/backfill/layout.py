@@ -29,6 +29,8 @@ _FORMAT: dict[str, Any] = {
 }
 #: Rows, and bytes in memory, of a row group; a file may end after each.
 _GROUP_ROWS, _GROUP_BYTES = 1 << 20, 64 << 20
+#: Rows, on average, of the stretches of one partition that are copied as a whole.
+_LONG_RUN = 64
 
 
 class Layout:
@@ -75,18 +77,18 @@ class Layout:
             sync_folder(folder)
 
     def _partitioned(self, rows: pa.Table) -> Iterator[tuple[dict[str, str | None], pa.Table]]:
-        kept = [column for column in rows.column_names if column not in self._partition_by]
         if not self._partition_by:
             yield {}, rows
             return
-        codes, combinations = _codes(rows, self._partition_by)
-        values = combinations.to_pylist()
-        kinds = {column: rows.schema.field(column).type for column in self._partition_by}
+        kept = [column for column in rows.column_names if column not in self._partition_by]
+        codes, columns = _codes(rows, self._partition_by)
         bare = rows.select(kept)
-        order = pc.sort_indices(codes)  # stable
-        for code, begin, end in _runs(codes.take(order)):
-            named = {c: partition_value(values[code][c], kinds[c]) for c in self._partition_by}
-            yield named, bare if len(values) == 1 else bare.take(order[begin:end])
+        for code, some in _groups(bare, codes):
+            values: dict[str, str | None] = {}
+            for name, distinct in reversed(columns.items()):
+                code, place = divmod(code, len(distinct))
+                values[name] = partition_value(distinct[place].as_py(), distinct.type)
+            yield {name: values[name] for name in self._partition_by}, some
 
     def _sorted(self, rows: pa.Table) -> pa.Table:
         keys = [key for key in self._sort_by if key[0] not in self._partition_by]
@@ -134,23 +136,44 @@ class Layout:
         return place
 
 
-def _codes(rows: pa.Table, columns: Sequence[str]) -> tuple[pa.Array, pa.Table]:
-    """Number the combinations of values of columns; return each row's number, and them."""
-    combinations = rows.select(columns).group_by(columns, use_threads=False).aggregate([])
-    codes: pa.Array = pa.nulls(rows.num_rows, pa.int64()).fill_null(0)
-    known: pa.Array = pa.nulls(combinations.num_rows, pa.int64()).fill_null(0)
-    for column in columns:
-        distinct = combinations.column(column).combine_chunks().unique()
-        for_rows = pc.index_in(rows.column(column), distinct).combine_chunks().cast(pa.int64())
-        for_known = pc.index_in(combinations.column(column), distinct).combine_chunks()
-        size = pa.scalar(len(distinct), pa.int64())
-        codes = pc.add(pc.multiply(codes, size), for_rows)
-        known = pc.add(pc.multiply(known, size), for_known.cast(pa.int64()))
-    return pc.index_in(codes, known).cast(pa.int64()), combinations
+def _codes(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Array, dict[str, pa.Array]]:
+    """Number the combinations of values that columns may have.
+
+    Returns:
+        Each row's number, and the different values by column: with as many as ``n`` in the last
+        column, the number modulo ``n`` is the place of the value there, and so on.
+    """
+    codes: pa.Array | None = None
+    columns: dict[str, pa.Array] = {}
+    for name in names:
+        column = rows.column(name).combine_chunks()
+        encoded = column.dictionary_encode(null_encoding="encode")
+        columns[name] = encoded.dictionary
+        places = encoded.indices.cast(pa.int64())
+        size = pa.scalar(len(encoded.dictionary), pa.int64())
+        codes = places if codes is None else pc.add(pc.multiply(codes, size), places)
+    assert codes is not None
+    return codes, columns
+
+
+def _groups(rows: pa.Table, codes: pa.Array) -> Iterator[tuple[int, pa.Table]]:
+    """Gather the rows of each number, in their order."""
+    runs = list(_runs(codes))
+    if len(runs) * _LONG_RUN <= len(codes):
+        # Much faster than row by row; what is sorted by time or name comes in runs.
+        pieces: dict[int, list[pa.Table]] = {}
+        for code, begin, end in runs:
+            pieces.setdefault(code, []).append(rows.slice(begin, end - begin))
+        for code in sorted(pieces):
+            yield code, pa.concat_tables(pieces[code])
+        return
+    order = pc.sort_indices(codes)  # stable
+    for code, begin, end in _runs(codes.take(order)):
+        yield code, rows.take(order[begin:end])
 
 
 def _runs(codes: pa.Array) -> Iterator[tuple[int, int, int]]:
-    """Find the stretches of equal numbers in sorted ones: the number, begin and end."""
+    """Find the stretches of equal numbers: the number, begin and end."""
     ends = pc.run_end_encode(codes)
     begin = 0
     for code, end in zip(ends.values.to_pylist(), ends.run_ends.to_pylist(), strict=True):
