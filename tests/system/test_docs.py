@@ -43,9 +43,8 @@ NOT_RUN = {
 #: Languages that are shown, not run.
 SHOWN = {
     "ini": "a unit for systemd, which test machines need not have",
-    "shell": "for Docker or a cluster, which test machines need not have; test_deploy.py reads them",
+    "shell": "for Docker or a cluster, which test machines need not have",
     "text": "a screen, of a system that is busier than that of the test",
-    "yaml": "as shell",
 }
 #: What a program that serves until it is told to stop says when it is up.
 _SERVING = {"deltaq worker": "serves", "deltaq dev": "export DELTAQ_REDIS_URL="}
