@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import event_loop, many, memory, observed, one, shapes
+from benchmarks import event_loop, maintenance, many, memory, observed, one, shapes
 from benchmarks.results import Result, as_table, save
 from benchmarks.run import Run
 
@@ -31,6 +31,9 @@ _BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
         shapes.tables_1000,
         memory.memory,
         observed.observed,
+        maintenance.maintained,
+        maintenance.live_beside,
+        maintenance.verbs,
     )
 }
 _LATEST = Path(__file__).parent / "results" / "latest.json"

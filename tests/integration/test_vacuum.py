@@ -109,7 +109,12 @@ def test_a_read_that_runs_keeps_its_files(bench: Bench, client: Client, asked: s
     now = datetime.now(UTC).isoformat()
     if asked != "newest":
         write(bench, 1, mode="overwrite")
-    query = {"newest": {}, "version": {"version": 19}, "time": {"timestamp": now}}[asked]
+    queries: dict[str, Any] = {
+        "newest": {},
+        "version": {"version": 19},
+        "time": {"timestamp": now},
+    }
+    query = queries[asked]
 
     with Reading(bench, **query) as reading:
         if asked == "newest":
@@ -135,8 +140,8 @@ def test_a_read_whose_worker_died_is_believed_for_a_minute(
 
     vacuum(bench, client)
     assert data_files(bench) == 4
-    (member,) = bench.redis.zrange(keys.open_reads("t"), 0, -1)  # type: ignore[misc]
-    bench.redis.zadd(keys.open_reads("t"), {member: time.time() - 1})
+    members: Any = bench.redis.zrange(keys.open_reads("t"), 0, -1)
+    bench.redis.zadd(keys.open_reads("t"), {members[0]: time.time() - 1})
     vacuum(bench, client)
 
     assert data_files(bench) == 1

@@ -167,6 +167,8 @@ class AsyncClient:
     rename_column = _submitting(Client.rename_column)
     optimize = _submitting(Client.optimize)
     set_policy = _submitting(Client.set_policy)
+    checkpoint = _submitting(Client.checkpoint)
+    convert = _submitting(Client.convert)
     vacuum = _submitting(Client.vacuum)
 
     read = _reading(Client.read)
@@ -175,6 +177,7 @@ class AsyncClient:
     watch = _opening(Client.watch, AsyncWatch)
     history = _asking(Client.history)
     detail = _asking(Client.detail)
+    analyze = _asking(Client.analyze)
     exists = _asking(Client.exists)
     tables = _asking(Client.tables)
     outcome = _asking(Client.outcome)

@@ -85,7 +85,7 @@ class Catalog:
         query = Detail(
             request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)
         )
-        return self._core.answer(query, _value_as(dict), timeout=timeout)
+        return self._core.answer(query, value_as(dict), timeout=timeout)
 
     def exists(self, table: str, *, timeout: float | None = _TIMEOUT) -> bool:
         """Tell whether there is a table of that name.
@@ -105,7 +105,7 @@ class Catalog:
         query = Exists(
             request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)
         )
-        return self._core.answer(query, _value_as(bool), timeout=timeout)
+        return self._core.answer(query, value_as(bool), timeout=timeout)
 
     def tables(self, *, timeout: float | None = _TIMEOUT) -> list[str]:
         """List the names of the tables in the lake, sorted.
@@ -122,9 +122,10 @@ class Catalog:
             ['orders', 'prices']
         """
         query = ListTables(request_id=new_request_id(), client_id=self._core.client_id)
-        return self._core.answer(query, _value_as(list), timeout=timeout)
+        return self._core.answer(query, value_as(list), timeout=timeout)
 
 
-def _value_as(kind: Callable[[Any], T]) -> Load[T]:
+def value_as(kind: Callable[[Any], T]) -> Load[T]:
+    """Load an answer's value as one of a kind."""
     # Not done by the methods: over an event loop what they get is no answer yet.
     return lambda outcome: nullcontext(kind(outcome.value))

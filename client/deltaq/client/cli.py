@@ -12,6 +12,7 @@ from deltaq.client import (
     cli_backfill,
     cli_config,
     cli_dead_letters,
+    cli_maintain,
     cli_reads,
     cli_requests,
     cli_status,
@@ -25,7 +26,7 @@ from deltaq.tasks.verbs import Verbs
 #: Entry points that bring further verbs.
 _GROUP = "deltaq.commands"
 _OWN = (
-    *(cli_writes, cli_backfill, cli_requests, cli_reads, cli_watch, cli_tables),
+    *(cli_writes, cli_backfill, cli_requests, cli_reads, cli_watch, cli_tables, cli_maintain),
     *(cli_status, cli_dead_letters, cli_config),
 )
 

@@ -46,6 +46,8 @@ _DONE = {
     "rename_column": "column renamed",
     "optimize": "compacted",
     "vacuum": "vacuumed",
+    "checkpoint": "checkpoint written",
+    "convert": "converted",
 }
 
 

@@ -31,6 +31,8 @@ from deltaq.tasks.request import (
     SAFE_RETENTION_HOURS,
     AddColumn,
     Append,
+    Checkpoint,
+    Convert,
     Create,
     Delete,
     Drop,
@@ -254,6 +256,20 @@ def optimize_request(
         where=optional(expression, where, "where"),
         target_bytes=target_bytes,
     )
+
+
+def checkpoint_request(**common: Unpack[Common]) -> Checkpoint:
+    """Make the request that writes a checkpoint."""
+    return draft(Checkpoint, **common)
+
+
+def convert_request(*, partition_by: TableSchema | None, **common: Unpack[Common]) -> Convert:
+    """Make the request that makes a table of a folder of Parquet files.
+
+    Raises:
+        InvalidFrame: Names clash, or Delta has no such type.
+    """
+    return draft(Convert, **common, partition_by=columns_of(partition_by) if partition_by else ())
 
 
 def vacuum_request(

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from deltaq.client.catalog import value_as
 from deltaq.client.core import Core
-from deltaq.client.drafts import Columns, Expires, LaneName
+from deltaq.client.drafts import Columns, Expires, LaneName, table_name
 from deltaq.client.future import Future
-from deltaq.client.requests import optimize_request, set_properties_request, vacuum_request
+from deltaq.client.requests import (
+    checkpoint_request,
+    convert_request,
+    optimize_request,
+    set_properties_request,
+    vacuum_request,
+)
 from deltaq.client.room import Room
+from deltaq.client.schemas import TableSchema
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.policy import policy_properties
-from deltaq.tasks.request import SAFE_RETENTION_HOURS, EngineName
+from deltaq.tasks.query import Analyze
+from deltaq.tasks.request import SAFE_RETENTION_HOURS, EngineName, new_request_id
 
 
 class Upkeep:
@@ -138,6 +149,135 @@ class Upkeep:
             expires=expires,
         )
         return self._core.order(request, Room(block=block, timeout=timeout))
+
+    def checkpoint(
+        self,
+        table: str,
+        *,
+        request_id: str | None = None,
+        lane: LaneName = "maintenance",
+        engine: EngineName | None = None,
+        expires: Expires | None = None,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> Future[Outcome]:
+        """Write a checkpoint of a table, so that opening it reads no older entry of its log.
+
+        Workers do so by themselves every so many commits; this is for whoever has written to the
+        table without them.
+
+        Args:
+            table: Name under the lake's root.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
+
+        Raises:
+            TableNotFound: By the future: there is no such table.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> client.checkpoint("prices").result(timeout=60).state
+            <State.COMMITTED: 'committed'>
+        """
+        request = checkpoint_request(
+            client_id=self._core.client_id,
+            table=table,
+            request_id=request_id,
+            lane=lane,
+            engine=engine,
+            expires=expires,
+        )
+        return self._core.order(request, Room(block=block, timeout=timeout))
+
+    def convert(
+        self,
+        table: str,
+        *,
+        partition_by: TableSchema | None = None,
+        request_id: str | None = None,
+        lane: LaneName = "live",
+        engine: EngineName | None = None,
+        expires: Expires | None = None,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> Future[Outcome]:
+        """Make a table of a folder of Parquet files in the lake; the files stay as they are.
+
+        Args:
+            table: Name of the folder under the lake's root.
+            partition_by: The columns that its folders are named for, from the outermost, as in
+                ``day=2024-05-31``, with their types.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
+
+        Raises:
+            TableExists: By the future: it is a Delta table already.
+            TableNotFound: By the future: there is no such folder.
+            InvalidRequest: By the future: it has no Parquet files, other files of that name, or
+                other partitions.
+            SchemaMismatch: By the future: the files do not fit together, or have a column that no
+                Delta table holds.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.convert("prices")
+            >>> future.exception(timeout=60).code  # it is a table, not a folder of files
+            'table_exists'
+        """
+        request = convert_request(
+            partition_by=partition_by,
+            client_id=self._core.client_id,
+            table=table,
+            request_id=request_id,
+            lane=lane,
+            engine=engine,
+            expires=expires,
+        )
+        return self._core.order(request, Room(block=block, timeout=timeout))
+
+    def analyze(self, table: str, *, timeout: float | None = 60.0) -> dict[str, Any]:
+        """Tell how a table is stored, and what to do about it.
+
+        Args:
+            table: Name under the lake's root.
+            timeout: Seconds to wait.
+
+        Returns:
+            ``files``, ``size_bytes``, ``rows``; how many are ``small_files``, and how many would
+            be ``needed_files``; ``file_sizes``, a histogram; ``partitions``, how many there are,
+            the ``largest_partitions``, and their ``skew``: how many times the largest is as large
+            as the one in the middle; ``suggestions``, as text.
+
+        Raises:
+            TableNotFound: There is no such table.
+            ResultTimeout: No worker answered in time.
+            QueueUnavailable: Redis did not answer.
+
+        Examples:
+            >>> told = client.analyze("prices")
+            >>> told["files"], told["rows"], told["suggestions"]
+            (1, 2, [])
+        """
+        query = Analyze(
+            request_id=new_request_id(), client_id=self._core.client_id, table=table_name(table)
+        )
+        return self._core.answer(query, value_as(dict), timeout=timeout)
 
     def set_policy(
         self,

@@ -105,6 +105,10 @@ class Detail(_Query, frozen=True, kw_only=True, tag="detail"):
     """Describe a table: location, size, schema, partitions, properties."""
 
 
+class Analyze(_Query, frozen=True, kw_only=True, tag="analyze"):
+    """Tell how a table is stored: sizes of files and partitions, and what to do about them."""
+
+
 class Exists(_Query, frozen=True, kw_only=True, tag="exists"):
     """Tell whether a Delta table of that name is in the lake."""
 
@@ -120,7 +124,7 @@ class ListTables(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     engine: EngineName | None = None
 
 
-Query = Read | Scan | Sql | Commits | History | Detail | Exists | ListTables
+Query = Read | Scan | Sql | Commits | History | Detail | Analyze | Exists | ListTables
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Query] = msgspec.json.Decoder(Query)

@@ -228,12 +228,23 @@ class Vacuum(_Request, frozen=True, kw_only=True, tag="vacuum"):
     force: bool = False
 
 
+class Checkpoint(_Request, frozen=True, kw_only=True, tag="checkpoint"):
+    """Write a checkpoint of the newest version, from which the table is then opened."""
+
+
+class Convert(_Request, frozen=True, kw_only=True, tag="convert"):
+    """Make a Delta table of the Parquet files in a folder, where they are."""
+
+    #: As the folders are named, from the outermost.
+    partition_by: tuple[Column, ...] = ()
+
+
 FrameRequest = Append | Overwrite | Merge | MergeScd2
 #: Changes of a table that is there, besides its rows.
 TableChange = Restore | SetProperties | AddColumn | RenameColumn
 #: They change how a table is stored and no row of it: doing one twice does no harm.
-Maintenance = Optimize | Vacuum
-Request = FrameRequest | Delete | Create | Drop | Adopt | TableChange | Maintenance
+Maintenance = Optimize | Vacuum | Checkpoint
+Request = FrameRequest | Delete | Create | Convert | Drop | Adopt | TableChange | Maintenance
 
 
 class _Version(msgspec.Struct):

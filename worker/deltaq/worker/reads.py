@@ -16,6 +16,7 @@ from deltaq.tasks.errors import DeltaqError, info_from_error
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import (
+    Analyze,
     Commits,
     Detail,
     Exists,
@@ -161,6 +162,9 @@ class Reader:
             case Detail():
                 detail, engine = self._router.detail(query.table)
                 return {"value": detail, "engine": engine}
+            case Analyze():
+                told, engine = self._router.analyze(query.table)
+                return {"value": told, "engine": engine}
             case History():
                 history, engine = self._router.history(query.table, query.limit)
                 return {"rows": self._keep_table(query, history), "engine": engine}

@@ -20,6 +20,8 @@ from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import (
     Adopt,
     Append,
+    Checkpoint,
+    Convert,
     Create,
     Drop,
     EngineName,
@@ -208,7 +210,10 @@ class Router:
     def _touched_bytes(self, group: CommitGroup) -> int:
         """Estimate what native would hold in memory: the frames, and the table if it is read."""
         staged = sum(request.size_bytes for request in group.requests)
-        if isinstance(group.first, Append | Create | TableChange | Vacuum) or self._native is None:
+        if (
+            isinstance(group.first, Append | Create | Convert | TableChange | Vacuum | Checkpoint)
+            or self._native is None
+        ):
             return staged
         if isinstance(group.first, Merge) and group.first.update == ():
             return staged
@@ -309,6 +314,10 @@ class Router:
     def detail(self, table: str) -> tuple[dict[str, Any], EngineName]:
         """Describe a table, as ``Engine.detail``, and name the engine."""
         return self._first_that_can(lambda engine: engine.detail(table))
+
+    def analyze(self, table: str) -> tuple[dict[str, Any], EngineName]:
+        """Tell how a table is stored, as ``Engine.analyze``, and name the engine."""
+        return self._first_that_can(lambda engine: engine.analyze(table))
 
     def _first_that_can(
         self, ask: Callable[[Engine], _T], *, insisted: bool = False

@@ -147,6 +147,10 @@ class Engine(Protocol):
         """Read the newest commits, newest first, with Delta's columns of DESCRIBE HISTORY."""
         ...
 
+    def analyze(self, table: str) -> dict[str, Any]:
+        """Tell in JSON values how a table is stored; see ``maintenance.analysis``."""
+        ...
+
     def detail(self, table: str) -> dict[str, Any]:
         """Describe a table in JSON values: version, schema, partitions, files, bytes, ..."""
         ...

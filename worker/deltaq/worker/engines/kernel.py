@@ -93,6 +93,10 @@ class Kernel:
             features=frozenset(self._json(latest.getProtocol().getWriterFeatures())),
         )
 
+    def checkpoint(self, table: Path, version: int) -> None:
+        """Write a checkpoint of a version."""
+        self._for_path(table).checkpoint(self._engine, version)
+
     def version_at(self, table: Path, milliseconds: int) -> int | None:
         """Find the version that was the newest at a time, in milliseconds since 1970.
 

@@ -16,7 +16,13 @@ from deltaq.tasks.request import EngineName, TableChange
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.engines import Commit, NotNative, Parts, native_reads
+from deltaq.worker.engines import (
+    Commit,
+    NotNative,
+    Parts,
+    native_maintenance,
+    native_reads,
+)
 from deltaq.worker.engines.asked import Most
 from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
@@ -125,6 +131,11 @@ class NativeEngine:
         """Describe a table in JSON values."""
         with self._handles.use(table) as handle:
             return native_reads.detail(handle)
+
+    def analyze(self, table: str) -> dict[str, Any]:
+        """Tell in JSON values how a table is stored."""
+        with self._handles.use(table) as handle:
+            return native_maintenance.analyze(handle.existing())
 
     def table_bytes(self, table: str) -> int:
         """Add up the sizes of a table's files; 0 when there is no table."""

@@ -11,14 +11,14 @@ from deltalake import DeltaTable
 from deltaq.tasks.errors import ConstraintViolated
 from deltaq.tasks.request import (
     Append,
+    Convert,
     Create,
     Delete,
+    Maintenance,
     Merge,
     MergeScd2,
-    Optimize,
     Overwrite,
     TableChange,
-    Vacuum,
 )
 from deltaq.tasks.slices import Slices
 from deltaq.worker import ledger
@@ -90,7 +90,9 @@ class Change(Merges):
                 before = self._handle.existing().version()
                 native_verbs.change(self._handle, request, **self._commit())
                 self._commit_if_unchanged(before)
-            case Optimize() | Vacuum() as request:
+            case Convert() as request:
+                native_verbs.convert(self._handle, request, **self._commit())
+            case request if isinstance(request, Maintenance):
                 self._maintain(request)
         return (RowCounts(),)
 
@@ -136,7 +138,7 @@ class Change(Merges):
         self._commit_if_unchanged(before)
         return RowCounts(deleted=metrics.get("num_deleted_rows"))
 
-    def _maintain(self, request: Optimize | Vacuum) -> None:
+    def _maintain(self, request: Maintenance) -> None:
         done = native_maintenance.maintain(
             self._handle,
             request,
@@ -152,7 +154,7 @@ class Change(Merges):
             raise ledger.moved(self._group, reached)
         self._advance_ledger()
 
-    def _matching(self, request: Optimize | Vacuum, partitions: pa.Table) -> pa.Table:
+    def _matching(self, request: Maintenance, partitions: pa.Table) -> pa.Table:
         """Choose the partitions of which an optimize's condition holds."""
         where = getattr(request, "where", None)
         condition = translate(str(where), self._handle.schema, what="where")

@@ -18,13 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 
-from deltaq.tasks.request import Optimize, Vacuum, operation_of
+from deltaq.tasks.request import (
+    Checkpoint,
+    Maintenance,
+    Optimize,
+    Vacuum,
+    operation_of,
+)
 from deltaq.tasks.slices import Slices
 from deltaq.worker.durable import sync_commit
 from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_limits import maps_columns
 from deltaq.worker.engines.verb_rules import check_optimize, check_retention, lists_folder
+from deltaq.worker.maintenance.analysis import analyse
 from deltaq.worker.maintenance.slicing import TARGET_BYTES, Partition, packs, to_rewrite
 from deltaq.worker.maintenance.unneeded import files_told, remove_checksums, remove_files
 
@@ -54,7 +61,7 @@ class Done:
 
 def maintain(
     handle: Handle,
-    request: Optimize | Vacuum,
+    request: Maintenance,
     *,
     begun: Slices | None,
     matching: Matching,
@@ -82,6 +89,9 @@ def maintain(
         if maps_columns(table):
             raise NotNative("compacting a table with column mapping")
         done = _optimize(table, request, begun, matching)
+    elif isinstance(request, Checkpoint):
+        handle.checkpoint()
+        table, done = DeltaTable(str(handle.path)), Done()
     else:
         check_retention(request)
         done = _vacuum(table, handle.path, request, begun, keep_versions)
@@ -175,6 +185,15 @@ def partitions(table: DeltaTable, target_bytes: int) -> list[Partition]:
         for row in grouped.to_pylist()
         if row["size_count"]
     ]
+
+
+def analyze(table: DeltaTable) -> dict[str, Any]:
+    """Tell in JSON values how a table is stored."""
+    columns = table.metadata().partition_columns
+    actions = pa.table(table.get_add_actions(flatten=True))
+    told = [actions[name] for name in ("size_bytes", "num_records")]
+    values = [actions[f"partition.{column}"] for column in columns]
+    return analyse(pa.table([*told, *values], names=["size_bytes", "rows", *columns]), columns)
 
 
 def _as_table(table: DeltaTable, columns: Sequence[str], found: Sequence[Partition]) -> pa.Table:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, Field
+from deltalake import DeltaTable, Field, convert_to_deltalake
 from deltalake import Schema as DeltaSchema
 
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import (
     AddColumn,
+    Convert,
     Create,
     RenameColumn,
     Restore,
@@ -31,6 +32,7 @@ from deltaq.worker.engines.verb_rules import (
     new_table,
     table_exists,
 )
+from deltaq.worker.maintenance.folders import check_folder
 
 #: Properties of Delta that neither need a feature nor mean something else to delta-rs.
 _PLAIN = {
@@ -64,6 +66,28 @@ def create(handle: Handle, request: Create, **commit: Any) -> None:
         configuration=request.properties,
         # Else it refuses properties that are the user's own.
         raise_if_key_not_exists=False,
+        **commit,
+    )
+
+
+def convert(handle: Handle, request: Convert, **commit: Any) -> None:
+    """Make a table of the Parquet files in its folder.
+
+    Raises:
+        TableExists: It is a Delta table already.
+        RequestError: The folder cannot be one.
+        NotNative: delta-rs would not read it.
+    """
+    if handle.table is not None:
+        raise table_exists(request.table)
+    folder = check_folder(handle.path, request)
+    if folder.needs_spark is not None:
+        raise NotNative(folder.needs_spark)
+    check_partition_types(folder.partitions, folder.partitions.names)
+    convert_to_deltalake(
+        str(handle.path),
+        partition_by=DeltaSchema.from_arrow(folder.partitions) if request.partition_by else None,
+        partition_strategy="hive" if request.partition_by else None,
         **commit,
     )
 

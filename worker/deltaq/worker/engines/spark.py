@@ -24,11 +24,17 @@ from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark_change import Change
 from deltaq.worker.engines.spark_counts import counts
 from deltaq.worker.engines.spark_errors import spark_errors
-from deltaq.worker.engines.spark_queries import asked_rows, asked_version, description
+from deltaq.worker.engines.spark_queries import (
+    asked_rows,
+    asked_version,
+    counted_files,
+    description,
+)
 from deltaq.worker.engines.spark_select import selected_rows
 from deltaq.worker.engines.transaction import LedgerAt, Transactions
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
+from deltaq.worker.maintenance.analysis import analyse
 from deltaq.worker.selects import parse_select
 from deltaq.worker.warm import WarmSpark, WarmState
 
@@ -166,6 +172,14 @@ class SparkEngine:
             session = connection.session.newSession()
             found = DeltaTable.forPath(session, str(path)).history(limit).toArrow()
         return history_table(found.to_pylist())
+
+    def analyze(self, table: str) -> dict[str, Any]:
+        """Tell in JSON values how a table is stored; it counts the rows of each file."""
+        path = self._existing(table)
+        with self._connected(table, wait=_READY_WITHIN) as connection:
+            columns = list(connection.kernel.snapshot(path).partition_by)
+            rows = connection.session.newSession().read.format("delta").load(str(path))
+            return analyse(counted_files(rows, columns), columns)
 
     def detail(self, table: str) -> dict[str, Any]:
         """Describe a table in JSON values."""

@@ -9,6 +9,8 @@ import pyarrow as pa
 from deltaq.tasks.errors import TransientError
 from deltaq.tasks.request import (
     Append,
+    Checkpoint,
+    Convert,
     Create,
     Delete,
     FrameRequest,
@@ -112,6 +114,12 @@ class Change:
             case request if isinstance(request, TableChange):
                 snapshot = self._existing()
                 spark_verbs.change(self._session, self._kernel, self._path, request, snapshot)
+            case Convert() as request:
+                if self._snapshot:
+                    raise table_exists(request.table)
+                spark_verbs.convert(self._session, self._path, request)
+            case Checkpoint():
+                self._kernel.checkpoint(self._path, self._existing().version)
             case Optimize() as request:
                 spark_verbs.optimize(self._session, self._path, request, self._existing())
             case Vacuum() as request:

@@ -13,6 +13,7 @@ from deltaq.worker.engines import asked
 from deltaq.worker.engines.delta_schema import arrow_schema
 from deltaq.worker.engines.delta_types import delta_name
 from deltaq.worker.engines.kernel import Kernel, Snapshot
+from deltaq.worker.engines.sql_types import quoted
 from deltaq.worker.expressions import columns_in
 
 if TYPE_CHECKING:
@@ -87,6 +88,19 @@ def description(table: str, snapshot: Snapshot, told: dict[str, Any]) -> dict[st
         "min_reader_version": told["minReaderVersion"],
         "min_writer_version": told["minWriterVersion"],
     }
+
+
+def counted_files(rows: DataFrame, partition_by: list[str]) -> pa.Table:
+    """List the files of a table's rows as ``maintenance.analysis.analyse`` takes them."""
+    from pyspark.sql import functions as sf
+
+    size = sf.col("_metadata.file_size").alias("size_bytes")
+    file = sf.col("_metadata.file_path").alias("__file")
+    chosen = rows.select(file, size, *map(quoted, partition_by))
+    counted = chosen.groupBy("__file", "size_bytes", *map(quoted, partition_by)).agg(
+        sf.count("*").alias("rows")
+    )
+    return counted.drop("__file").toArrow()
 
 
 def _columns(schema: pa.Schema) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from deltaq.tasks.request import (
     AddColumn,
+    Convert,
     Create,
     Optimize,
     RenameColumn,
@@ -32,6 +33,7 @@ from deltaq.worker.engines.verb_rules import (
     new_column,
     new_table,
 )
+from deltaq.worker.maintenance.folders import check_folder
 from deltaq.worker.maintenance.unneeded import files_told
 
 if TYPE_CHECKING:
@@ -82,6 +84,21 @@ def change(
             check_rename(request, snapshot.schema, snapshot.properties)
             old, new = quoted(request.column), quoted(request.to)
             session.sql(f"ALTER TABLE {name} RENAME COLUMN {old} TO {new}")
+
+
+def convert(session: SparkSession, table: Path, request: Convert) -> None:
+    """Make a table of the Parquet files in its folder.
+
+    Raises:
+        RequestError: The folder cannot be one.
+    """
+    from delta.tables import DeltaTable
+
+    check_folder(table, request)
+    columns = ", ".join(f"{quoted(c.name)} {c.type}" for c in request.partition_by)
+    DeltaTable.convertToDelta(
+        session, f"parquet.{quoted(str(table))}", *([columns] if columns else [])
+    )
 
 
 def optimize(session: SparkSession, table: Path, request: Optimize, snapshot: Snapshot) -> None:
