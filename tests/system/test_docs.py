@@ -47,7 +47,11 @@ SHOWN = {
     "text": "a screen, of a system that is busier than that of the test",
 }
 #: What a program that serves until it is told to stop says when it is up.
-_SERVING = {"deltaq worker": "serves", "deltaq dev": "export DELTAQ_REDIS_URL="}
+_SERVING = {
+    "deltaq worker": "serves",
+    "deltaq dev": "export DELTAQ_REDIS_URL=",
+    "DELTAQ_FLOWER_AUTH_FILE=flower.auth deltaq flower": "Flower listens",
+}
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -133,7 +137,7 @@ class Reading:
         log = self.folder / "serving.log"
         with log.open("wb") as output:
             server = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"],
+                ["bash", "-c", f"exec env {command}"],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=output,

@@ -68,7 +68,7 @@ def test_a_committed_request_is_a_task_that_succeeded(story: Story) -> None:
     task = seen(begun, ended)[request.request_id]
     assert (task.state, task.name) == ("SUCCESS", "deltaq.append")
     assert task.kwargs == "{'table': 'prices', 'rows': 3, 'lane': 'live'}"
-    assert task.result == "version 7, 3 rows, 2 in the commit, waited 0.25 s, native"
+    assert task.result == "version 7, 3 rows, 2 in the commit, native, waited 0.25 s"
 
 
 def test_a_failed_request_shows_code_and_message(story: Story) -> None:

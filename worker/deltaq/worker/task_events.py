@@ -280,10 +280,10 @@ def _result(outcome: Outcome) -> str:
             told.append(f"{count} {what}")
     if outcome.group_size and outcome.group_size > 1:
         told.append(f"{outcome.group_size} in the commit")
-    if outcome.waited_seconds is not None:
-        told.append(f"waited {outcome.waited_seconds:.3g} s")
     if outcome.engine:
         told.append(outcome.engine)
+    if outcome.waited_seconds is not None:
+        told.append(f"waited {outcome.waited_seconds:.2f} s")
     return ", ".join(told) or "done"
 
 
