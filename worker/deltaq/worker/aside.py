@@ -12,6 +12,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Seconds that closing waits for a thread that may hang, on a pipe that nobody reads.
+_CLOSE_SECONDS = 5.0
 #: Things that may wait: each may be a commit of hundreds of requests.
 _ROOM = 100
 
@@ -40,9 +42,12 @@ class Aside(Generic[T]):
             self._left_out += 1
 
     def close(self) -> None:
-        """Handle what waits, and end the thread."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Handle what waits, for some seconds at most, and end the thread."""
+        try:
+            self._waiting.put(None, timeout=_CLOSE_SECONDS)
+        except queue.Full:  # it hangs, and must not keep the worker from its end
+            return
+        self._thread.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:
         while (thing := self._waiting.get()) is not None:
