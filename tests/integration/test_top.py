@@ -83,6 +83,25 @@ def test_workers_are_counted_with_the_state_of_spark(look: Look) -> None:
     assert "workers  4 alive, 0 of 16 slots busy, Spark ready on 4, 0 MiB\n" in drawn
 
 
+def test_commits_are_counted_between_the_signs_of_life_of_each_worker(
+    settings: Settings, player: Player
+) -> None:
+    def tell(name: str, up: float, commits: int) -> None:
+        facts = WorkerFacts(name=name, up_seconds=up, commits=commits)
+        beat(Scripts(player.client), facts)
+
+    with Watcher(settings) as watcher:
+        tell("a", up=10.0, commits=100)
+        tell("b", up=50.0, commits=1000)
+        assert watcher.look().commits_per_second == 0
+        tell("a", up=12.0, commits=120)
+        tell("b", up=52.0, commits=1004)
+        for _ in range(2):  # no sign of life in between
+            assert watcher.look().commits_per_second == 12.0
+        tell("a", up=0.5, commits=1)  # it was started again
+        assert watcher.look().commits_per_second == 2.0
+
+
 def test_the_disk_is_not_looked_at_each_time(settings: Settings) -> None:
     with Watcher(settings) as watcher:
         assert watcher.look().idle_tables == 0

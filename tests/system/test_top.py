@@ -15,8 +15,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
 import pytest
 
+from deltaq.tasks.workers import read_workers
 from deltaq.worker import System, embedded
 from tests.support.waiting import wait_until
 
@@ -101,6 +103,13 @@ def test_top_takes_keys_and_gives_the_terminal_back(system: System) -> None:
         screen.type(b"q")
         assert screen.process.wait(20) == 0
         wait_until(lambda: screen.shown.endswith(b"\x1b[?1049l"))
+
+
+def test_a_worker_tells_how_many_commits_it_made(system: System) -> None:
+    with system.client() as client, system.redis.connect() as connection:
+        for number in range(2):
+            client.append("prices", pa.table({"n": [number]})).result(30)
+        wait_until(lambda: [w.facts.commits for w in read_workers(connection)] == [2])
 
 
 @pytest.mark.timeout(180)

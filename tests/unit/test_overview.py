@@ -46,6 +46,7 @@ def test_the_totals_come_first() -> None:
         tables=[table("a", 20), table("b", lanes=bulk)],
         idle_tables=998,
         rates={"a": 120.4, "b": 30},
+        commits_per_second=12.4,
         workers=[
             worker("w1", slots=4, busy=3, spark="ready", memory_bytes=300 * MiB),
             worker("w2", slots=4, spark="starting", jvm_memory_bytes=900 * MiB),
@@ -53,8 +54,9 @@ def test_the_totals_come_first() -> None:
         dead_letters=2,
     )
 
-    assert lines_of(look)[:5] == [
-        "queue    1,520 requests, 2 of 1,000 tables, 4.0 MiB, oldest 75.0 s, 150 done/s",
+    assert lines_of(look)[:6] == [
+        "queue    1,520 requests, 2 of 1,000 tables, 4.0 MiB, oldest 75.0 s,",
+        "         150 done/s in 12 commits/s",
         "workers  2 alive, 3 of 8 slots busy, Spark ready on 1, Spark starting on 1,",
         "         1,200 MiB",
         "dead     2 requests given up, see deltaq dead-letters",
@@ -93,7 +95,7 @@ def test_what_has_no_room_is_counted() -> None:
     assert lines_of(Look(tables=tables[:3], idle_tables=953))[-2] == "and 953 more, all idle"
     crowded = lines_of(Look(tables=tables, idle_tables=953), height=14)
     assert len(crowded) == 14
-    assert crowded[-2] == "and 975 more, 22 of them with 44 requests"
+    assert crowded[-2] == "and 976 more, 23 of them with 46 requests"
 
 
 def test_an_error_has_a_line_of_its_own_and_ends_with_a_whole_word() -> None:

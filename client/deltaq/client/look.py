@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.tasks.status import StatusReader, TableStatus
-from deltaq.tasks.workers import WorkerStatus, read_workers
+from deltaq.tasks.workers import WorkerFacts, WorkerStatus, read_workers
 
 #: Tables that are looked at again although nothing waits for them any more.
 _MOST_REMEMBERED = 1000
@@ -31,6 +32,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         tables: Those for which requests wait, or did at the last look.
         idle_tables: Those in the lake for which none wait, as far as this machine sees the lake.
         rates: Requests settled in a second since the last look, by table.
+        commits_per_second: Commits that the workers made between their last two signs of life.
         workers: Those that run, and those that lately went silent.
         dead_letters: How many requests are given up.
         problem: Why there was nothing to see.
@@ -39,6 +41,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tables: list[TableStatus] = []
     idle_tables: int = 0
     rates: dict[str, float] = {}
+    commits_per_second: float = 0.0
     workers: list[WorkerStatus] = []
     dead_letters: int = 0
     problem: str | None = None
@@ -55,6 +58,7 @@ class Watcher:
         self._redis = connect(settings, retries=0)
         self._reader = StatusReader(self._redis)
         self._disk = _Disk(settings)
+        self._pace = _Pace()
         self._settled: dict[str, int] = {}
         self._at = 0.0
 
@@ -81,11 +85,13 @@ class Watcher:
         self._settled = {t.table: t.settled for t in islice(busy, _MOST_REMEMBERED)}
         self._at = now
         self._disk.look()
+        workers = read_workers(self._redis)
         return Look(
             tables=tables,
             idle_tables=len(self._disk.tables.difference(t.table for t in tables if t.lanes)),
             rates=rates,
-            workers=read_workers(self._redis),
+            commits_per_second=self._pace.commits_per_second(workers),
+            workers=workers,
             dead_letters=self._disk.dead_letters,
         )
 
@@ -95,6 +101,28 @@ class Watcher:
             return self.look()
         except DeltaqError as exc:
             return Look(problem=str(exc))
+
+
+class _Pace:
+    """How fast workers commit, by their own count and clocks: looks and signs of life differ."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, WorkerFacts] = {}
+        self._rates: dict[str, float] = {}
+
+    def commits_per_second(self, workers: Sequence[WorkerStatus]) -> float:
+        alive = {worker.facts.name: worker.facts for worker in workers if not worker.is_lost}
+        self._rates = {name: self._rate(facts) for name, facts in alive.items()}
+        self._last = alive
+        return sum(self._rates.values())
+
+    def _rate(self, facts: WorkerFacts) -> float:
+        last = self._last.get(facts.name)
+        if last is None or last.up_seconds > facts.up_seconds:  # another one under its name
+            return 0.0
+        if last.up_seconds == facts.up_seconds:  # no sign of life since
+            return self._rates[facts.name]
+        return (facts.commits - last.commits) / (facts.up_seconds - last.up_seconds)
 
 
 class _Disk:

@@ -30,6 +30,7 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         queues: What it serves.
         slots: Tasks that it can run at once.
         busy: Tasks that it runs.
+        commits: How many it has made.
         spark: ``off``, ``starting``, ``ready``, ``failed`` or ``stopped``.
         memory_bytes: Resident memory of the worker without its JVM.
         jvm_memory_bytes: Resident memory of its JVM; 0 when there is none.
@@ -43,6 +44,7 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     queues: tuple[str, ...] = ()
     slots: int = 0
     busy: int = 0
+    commits: int = 0
     spark: str = "off"
     memory_bytes: int = 0
     jvm_memory_bytes: int = 0

@@ -26,6 +26,7 @@ from deltaq.tasks.workers import (
     read_workers,
 )
 from deltaq.worker.disks import Disks
+from deltaq.worker.observers import GroupCommitted, Observer
 from deltaq.worker.warm import WarmSpark, WarmState
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Health:
         self.serving = threading.Event()
         #: Whether Redis answers; of the heartbeat, which asks it all the time.
         self.redis = _RedisHeard()
+        self.commits = CommitCount()
         self._settings = settings
         self._name = name
         self._warm = warm
@@ -86,11 +88,25 @@ class Health:
             queues=self._settings.queues,
             slots=self._settings.concurrency,
             busy=len(state.active_requests),
+            commits=self.commits.made,
             spark=self.engines["spark"],
             memory_bytes=self._process.memory_info().rss,
             jvm_memory_bytes=_resident_bytes(self._warm.jvm_pid if self._warm else None),
             problems=self.problems(),
         )
+
+
+class CommitCount(Observer):
+    """How many commits a worker has made."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self._lock = threading.Lock()
+
+    def group_committed(self, commit: GroupCommitted) -> None:
+        """Count it."""
+        with self._lock:
+            self.made += 1
 
 
 @dataclass(eq=False)

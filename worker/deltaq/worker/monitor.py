@@ -40,7 +40,8 @@ class Monitor:
     @property
     def observers(self) -> list[Observer]:
         """Who wants to be told of the work."""
-        return [] if self._metrics is None else [self._metrics.observer]
+        metrics = [] if self._metrics is None else [self._metrics.observer]
+        return [self.health.commits, *metrics]
 
     def start(self) -> None:
         """Begin to look and to tell."""
