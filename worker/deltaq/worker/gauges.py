@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import TypeVar
 
 from prometheus_client.core import GaugeMetricFamily
@@ -216,6 +217,7 @@ class WorkerGauges(Collector):
         )
 
 
+@cache
 def _build() -> GaugeMetricFamily:
     versions = {"python": platform.python_version()}
     for package in ("deltaq", "deltalake", "pyspark"):

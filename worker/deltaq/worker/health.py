@@ -56,6 +56,7 @@ class Health:
         self._stopping = stopping
         self._began = time.monotonic()
         self._process = psutil.Process()
+        self._version = importlib.metadata.version("deltaq")
 
     @property
     def engines(self) -> dict[str, str]:
@@ -82,7 +83,7 @@ class Health:
         """Tell of the worker what others want to know."""
         return WorkerFacts(
             name=self._name,
-            version=importlib.metadata.version("deltaq"),
+            version=self._version,
             pid=os.getpid(),
             up_seconds=round(time.monotonic() - self._began, 3),
             queues=self._settings.queues,
