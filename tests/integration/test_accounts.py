@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import redis
 
@@ -38,6 +39,7 @@ ROWS = pa.table({"id": [1, 2], "name": ["rows-do-not-pass-by-here", "b"]})
 BESIDES = {
     *("ping", "info", "eval", "evalsha", "script|load"),  # to connect, and to run scripts
     *("hmget", "subscribe", "unsubscribe"),  # to hear of outcomes and commits
+    "mget",  # how far a backfill is
     *("smembers", "hget", "xlen", "xrange", "time", "zrange", "get"),  # the status
     *("lpush", "llen", "sadd", "smembers", "multi", "exec"),  # Celery, to send
 }
@@ -136,6 +138,16 @@ async def _asked(lake: Path, settings: dict[str, Any]) -> int:
         await (await client.append("a", ROWS))
         rows: pa.Table = await client.read("a")
         return int(rows.num_rows)
+
+
+@pytest.mark.timeout(120)
+def test_a_client_account_may_backfill(client: Client, server: TlsRedis, tmp_path: Path) -> None:
+    refused(server)
+    pq.write_table(ROWS, tmp_path / "rows.parquet")
+    future = client.backfill("loaded", [tmp_path / "rows.parquet"])
+    assert client.backfill_progress(future.request_id).table == "loaded"
+    assert future.result(60).rows == 2
+    assert refused(server) == []
 
 
 @pytest.mark.timeout(60)
