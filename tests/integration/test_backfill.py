@@ -66,7 +66,7 @@ SCHEMA = prices(rows=1).schema
 class Loads:
     """A worker's parts that concern backfills, and a committer, in this process."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, *, warm: WarmSpark | None = None) -> None:
         self.bench = Bench(settings)
         self.folder = folder
         self.settings = settings
@@ -76,6 +76,7 @@ class Loads:
             settings,
             worker="test",
             ring=lambda table, _: self.bench.committer.drain(table),
+            warm=warm,
         )
 
     def load(self, *frames: pa.Table, **more: Any) -> Manifest:
@@ -168,6 +169,40 @@ def test_all_parts_become_one_commit_that_both_engines_read(
         spark.read(query, folder)
         assert _ids(folder) == _expected(whole, where)
     assert not (loads.backfill(manifest).folder / "parts").exists()
+
+
+@pytest.mark.timeout(300)
+def test_the_executors_of_spark_prepare_the_same_files(
+    settings: Settings, warm_spark: WarmSpark, tmp_path: Path
+) -> None:
+    loads = Loads(settings, tmp_path, warm=warm_spark)
+    frames = [prices(), prices(600)]
+    try:
+        tables = {
+            engine: loads.load(*frames, engine=engine, table=engine, partition_by=("month",))
+            for engine in ("native", "spark")
+        }
+        for manifest in tables.values():
+            assert loads.end(manifest).ending is Ending.ADOPTED
+        native, spark = (
+            pa.table(DeltaTable(str(loads.path(m))).get_add_actions(flatten=True)).drop_columns(
+                ["path", "modification_time"]
+            )
+            for m in tables.values()
+        )
+        assert native.sort_by("min.id").equals(spark.sort_by("min.id"))
+
+        bad = [*frames, prices().rename_columns([f"_{name}" for name in SCHEMA.names])]
+        verdict = loads.end(loads.load(*bad, engine="spark", table="bad"))
+        assert (verdict.ending, verdict.part) == (Ending.FAILED, 2)
+    finally:
+        loads.close()
+
+
+def test_a_worker_without_spark_refuses_a_backfill_that_asks_for_it(loads: Loads) -> None:
+    verdict = loads.end(loads.load(prices(), engine="spark"))
+    assert verdict.error is not None
+    assert verdict.error.code == "engine_refused"
 
 
 def _ids(folder: Path) -> list[int]:

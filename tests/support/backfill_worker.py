@@ -17,7 +17,7 @@ from deltaq.worker.cli import app
 
 #: Functions of production code at whose begin a worker may die, by what it has done by then.
 PLACES = {
-    "preparing": "deltaq.worker.backfill.preparer:Preparer._await",
+    "preparing": "deltaq.worker.backfill.work:Work._follow",
     "prepared": "deltaq.tasks.backfill:Backfill.add_part",
     "decided": "deltaq.worker.backfill.finishing:Finisher._submit",
     "staged": "deltaq.tasks.inbox:Inbox.submit",

@@ -123,7 +123,13 @@ class Worker:
             farewell=self.monitor.heartbeat.close,
         )
         self.backfills = Backfills(
-            client, inbox, settings, worker=self.name, ring=self._ring, observer=self.observers
+            client,
+            inbox,
+            settings,
+            worker=self.name,
+            ring=self._ring,
+            warm=self.warm,
+            observer=self.observers,
         )
         self.sweeper = Sweeper(
             client,

@@ -14,21 +14,12 @@ from typing import IO
 import msgspec
 import pyarrow as pa
 
-from deltaq.tasks.backfill import Prepared
-from deltaq.tasks.errors import DeltaqError, ErrorInfo, info_from_error
-from deltaq.worker.backfill.preparing import Job, prepare
+from deltaq.worker.backfill.preparing import Job, answer_to
 
 #: Added to the process's niceness.
 _NICE = 10
 #: Threads in which Arrow decodes and sorts; reading ahead is one more.
 _THREADS = 2
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of a job: one of the two."""
-
-    prepared: Prepared | None = None
-    error: ErrorInfo | None = None
 
 
 def main() -> None:
@@ -44,11 +35,7 @@ def main() -> None:
 def _serve(jobs: IO[bytes], answers: IO[bytes]) -> None:
     for line in jobs:
         job = msgspec.json.decode(line, type=Job)
-        try:
-            answer = Answer(prepared=prepare(job))
-        except DeltaqError as exc:
-            answer = Answer(error=info_from_error(exc))
-        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.write(msgspec.json.encode(answer_to(job)) + b"\n")
         answers.flush()
         pa.default_memory_pool().release_unused()
 

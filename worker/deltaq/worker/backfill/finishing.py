@@ -145,15 +145,17 @@ class Finisher:
             removed += 1
         return removed
 
-    def fail(self, backfill: Backfill, manifest: Manifest, error: ErrorInfo, part: int) -> None:
-        """Note that a part cannot be prepared, and so the backfill neither."""
+    def fail(
+        self, backfill: Backfill, manifest: Manifest, error: ErrorInfo, part: int | None
+    ) -> None:
+        """Note that a part, or any of them, cannot be prepared, and so the backfill neither."""
         verdict = Verdict(ending=Ending.FAILED, at_ms=_now_ms(), error=error, part=part)
         if backfill.decide(verdict):
             logger.warning(
-                "backfill %s of table %s failed in part %d: %s",
+                "backfill %s of table %s failed%s: %s",
                 manifest.backfill_id,
                 manifest.table,
-                part,
+                "" if part is None else f" in part {part}",
                 error.message,
             )
 

@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from deltaq.tasks.backfill import Backfill, Manifest
-from deltaq.tasks.errors import (
-    DeadLettered,
-    DeltaqError,
-    ErrorInfo,
-    QueueUnavailable,
-    error_from_info,
-    info_from_error,
-)
+from deltaq.tasks.errors import DeltaqError, EngineRefused, QueueUnavailable, info_from_error
 from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
-from deltaq.worker.backfill.helper import Helper, HelperDied
-from deltaq.worker.backfill.preparing import Job
-from deltaq.worker.groups import POISONOUS
+from deltaq.worker.backfill.helper import Helper, Process
+from deltaq.worker.backfill.on_spark import Executors
+from deltaq.worker.backfill.work import Work
 from deltaq.worker.lake import Lake
 from deltaq.worker.observers import NOBODY, Observer
+from deltaq.worker.warm import WarmSpark
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at what a part in work depends on.
-_LOOK = 0.5
 #: Seconds for which the process is kept when there is nothing to do.
 _IDLE = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """A part that this worker has claimed."""
-
-    backfill: Backfill
-    manifest: Manifest
-    number: int
-    claim: str
 
 
 class Preparer:
@@ -59,6 +35,7 @@ class Preparer:
         lake: Where the tables are.
         work: Folder for what is put down for a moment.
         worker: The worker's name.
+        warm: Its Spark, if it has one.
         observer: Is told of parts.
     """
 
@@ -70,6 +47,7 @@ class Preparer:
         lake: Lake,
         work: Path,
         worker: str,
+        warm: WarmSpark | None = None,
         observer: Observer = NOBODY,
     ) -> None:
         self._finisher = finisher
@@ -78,7 +56,8 @@ class Preparer:
         self._work = work
         self._worker = worker
         self._observer = observer
-        self._helper = Helper()
+        self._process = Process()
+        self._executors = Executors(warm) if warm else None
         self._hinted = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -104,131 +83,87 @@ class Preparer:
             thread = self._thread
         if thread is not None:
             thread.join()
-        self._helper.close()
+        self._process.close()
 
     def _run(self) -> None:
         while not self._closing.is_set():
             self._hinted.clear()
             try:
-                while not self._closing.is_set() and (work := self._take()):
-                    self._prepare(work)
+                while not self._closing.is_set() and (taken := self._take()):
+                    self._prepare(*taken)
             except DeltaqError as exc:
                 logger.warning("backfills put off: %s", exc)
             except Exception:
                 # Whatever it was, the next hint comes with the next sweep.
                 logger.exception("backfills put off")
             if not self._hinted.wait(_IDLE):
-                self._helper.stop()
+                self._process.stop()
                 self._hinted.wait()
 
-    def _take(self) -> _Work | None:
+    def _take(self) -> tuple[Work, Helper] | None:
         for backfill_id in self._finisher.active():
             try:
-                work = self._take_of(self._finisher.open(backfill_id))
+                taken = self._take_of(self._finisher.open(backfill_id))
             except QueueUnavailable:
                 raise
             except DeltaqError as exc:
                 logger.warning("backfill %s: %s", backfill_id, exc)
             else:
-                if work is not None:
-                    return work
+                if taken is not None:
+                    return taken
         return None
 
-    def _take_of(self, backfill: Backfill) -> _Work | None:
+    def _take_of(self, backfill: Backfill) -> tuple[Work, Helper] | None:
         if backfill.verdict() is not None:
             return None
         manifest = backfill.manifest()
+        helper = self._helper_for(backfill, manifest)
+        if helper is None:
+            return None
         prepared = backfill.prepared()
         missing = [part.number for part in manifest.parts if part.number not in prepared]
+        held: dict[int, str] = {}
         for number in self._claims.free(manifest, missing):
             claim = self._claims.take(manifest, number)
-            if claim is None:
-                continue
-            work = _Work(backfill=backfill, manifest=manifest, number=number, claim=claim)
-            # It may have been prepared, or all of it given up, since it was looked at.
-            if number not in backfill.prepared() and backfill.verdict() is None:
-                return work
-            self._release(work)
-        return None
+            if claim is not None:
+                held[number] = claim
+            if len(held) == helper.room:
+                break
+        if not held:
+            return None
+        work = Work(backfill, manifest, self._claims, held)
+        # They may have been prepared, or all of it given up, since it was looked at.
+        if held.keys() & backfill.prepared() or backfill.verdict() is not None:
+            work.release(tried=True)
+            return None
+        return work, helper
 
-    def _prepare(self, work: _Work) -> None:
-        manifest, number = work.manifest, work.number
-        tries = self._claims.count_try(manifest, number)
-        if tries > POISONOUS:
-            self._finisher.fail(work.backfill, manifest, _poison(work, tries - 1), number)
-            self._release(work)
+    def _helper_for(self, backfill: Backfill, manifest: Manifest) -> Helper | None:
+        """Choose who prepares a backfill here; None if nobody does now."""
+        if manifest.engine != "spark":
+            return self._process
+        if self._executors is None:
+            refusal = EngineRefused(
+                f"backfill {manifest.backfill_id} asks for Spark, and the worker runs with "
+                "spark=off; set spark=on for all workers of this Redis",
+                table=manifest.table,
+            )
+            self._finisher.fail(backfill, manifest, info_from_error(refusal), None)
+            return None
+        return self._executors if self._executors.ready else None
+
+    def _prepare(self, work: Work, helper: Helper) -> None:
+        manifest = work.manifest
+        if not work.begin(self._finisher):
+            work.release(tried=True)
             return
-        with self._told(work):
-            try:
-                self._helper.begin(self._job(work))
-                self._await(work)
-            except HelperDied as exc:
-                logger.warning("backfill %s, part %d: %s", manifest.backfill_id, number, exc)
-            finally:
-                self._release(work)
+        table = self._lake.path(manifest.table)
+        jobs = work.jobs(table=table, work=self._work, worker=self._worker)
+        work.perform(
+            helper,
+            jobs,
+            finisher=self._finisher,
+            stopping=self._closing,
+            observer=self._observer,
+        )
         self._finisher.look(manifest.backfill_id)
-
-    def _await(self, work: _Work) -> None:
-        """Wait until a part is prepared, or is not wanted any more."""
-        renewed = time.monotonic()
-        while (answer := self._helper.answer(_LOOK)) is None:
-            if self._closing.is_set() or work.backfill.verdict() is not None:
-                self._helper.stop()
-                with suppress(QueueUnavailable):
-                    self._claims.count_try(work.manifest, work.number, by=-1)
-                return
-            if time.monotonic() - renewed > self._claims.ttl / 3:
-                renewed = time.monotonic()
-                with suppress(QueueUnavailable):  # another may do the same: no harm
-                    self._claims.renew(work.manifest, work.number, work.claim)
-        if answer.prepared is not None:
-            work.backfill.add_part(answer.prepared)
-        elif answer.error is not None:
-            self._failed(work, answer.error)
-
-    def _failed(self, work: _Work, info: ErrorInfo) -> None:
-        error = error_from_info(info)
-        if error.retryable:
-            self._claims.count_try(work.manifest, work.number, by=-1)
-            raise error
-        self._finisher.fail(work.backfill, work.manifest, info, work.number)
-
-    def _job(self, work: _Work) -> Job:
-        parts = tuple(part for part in work.manifest.parts if part.number == work.number)
-        return Job(
-            manifest=msgspec.structs.replace(work.manifest, parts=parts),
-            folder=str(work.backfill.folder.absolute()),
-            table=str(self._lake.path(work.manifest.table).absolute()),
-            work=str(self._work.absolute()),
-            worker=self._worker,
-        )
-
-    def _release(self, work: _Work) -> None:
-        try:
-            self._claims.release(work.manifest, work.number, work.claim)
-        except QueueUnavailable as exc:
-            logger.warning("part %d is free in %.0f s: %s", work.number, self._claims.ttl, exc)
-
-    @contextmanager
-    def _told(self, work: _Work) -> Iterator[None]:
-        """Tell the observer of a part, whatever comes of it."""
-        self._observer.part_begun(work.manifest, work.number)
-        try:
-            yield
-        finally:
-            prepared = None
-            with suppress(DeltaqError):
-                prepared = work.backfill.part(work.number)
-            self._observer.part_ended(work.manifest, work.number, prepared)
-
-
-def _poison(work: _Work, crashes: int) -> ErrorInfo:
-    part = work.manifest.parts[work.number]
-    files = ", ".join(piece.path for piece in part.slices[:3])
-    return info_from_error(
-        DeadLettered(
-            f"part {work.number} ({files}) was given up: {crashes} processes ended while they "
-            "prepared it; when the cause is gone, resume the backfill",
-            details={"crashes": crashes, "files": [piece.path for piece in part.slices]},
-        )
-    )

@@ -13,7 +13,13 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from deltaq.tasks.backfill import Manifest, Prepared
-from deltaq.tasks.errors import ConstraintViolated, EngineRefused
+from deltaq.tasks.errors import (
+    ConstraintViolated,
+    DeltaqError,
+    EngineRefused,
+    ErrorInfo,
+    info_from_error,
+)
 from deltaq.worker.backfill.layout import Layout
 from deltaq.worker.backfill.plan import LoadPlan, plan_load
 from deltaq.worker.backfill.sources import read_part
@@ -34,6 +40,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     work: str
     worker: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a part: it is prepared, or why it is not."""
+
+    part: int
+    prepared: Prepared | None = None
+    error: ErrorInfo | None = None
+
+
+def answer_to(job: Job) -> Answer:
+    """Prepare a part, or say why it cannot be."""
+    part = job.manifest.parts[0].number
+    try:
+        return Answer(part=part, prepared=prepare(job))
+    except DeltaqError as exc:
+        return Answer(part=part, error=info_from_error(exc))
 
 
 def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:

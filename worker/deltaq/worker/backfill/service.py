@@ -15,6 +15,7 @@ from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.preparer import Preparer
 from deltaq.worker.lake import Lake
 from deltaq.worker.observers import NOBODY, Observer
+from deltaq.worker.warm import WarmSpark
 
 
 class Backfills:
@@ -26,6 +27,7 @@ class Backfills:
         settings: The settings; a worker without the bulk queue prepares nothing.
         worker: The worker's name.
         ring: Sends a wake-up.
+        warm: The worker's Spark, if it has one.
         observer: Is told of parts.
     """
 
@@ -37,6 +39,7 @@ class Backfills:
         *,
         worker: str,
         ring: Callable[[str, Lane], None],
+        warm: WarmSpark | None = None,
         observer: Observer = NOBODY,
     ) -> None:
         lake, staging = Lake(settings.lake), StagingArea(settings.staging_root)
@@ -49,6 +52,7 @@ class Backfills:
             lake=lake,
             work=staging.work,
             worker=worker,
+            warm=warm,
             observer=observer,
         )
 

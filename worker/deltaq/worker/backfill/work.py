@@ -1,0 +1,166 @@
+"""Some parts of one backfill, from a worker's claim to what came of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from deltaq.tasks.backfill import Backfill, Manifest
+from deltaq.tasks.errors import (
+    DeadLettered,
+    ErrorInfo,
+    QueueUnavailable,
+    error_from_info,
+    info_from_error,
+)
+from deltaq.worker.backfill.claims import Claims
+from deltaq.worker.backfill.finishing import Finisher
+from deltaq.worker.backfill.helper import Helper, HelperDied
+from deltaq.worker.backfill.preparing import Answer, Job
+from deltaq.worker.groups import POISONOUS
+from deltaq.worker.observers import Observer
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what parts in work depend on.
+_LOOK = 0.5
+
+
+class Work:
+    """Parts that this worker has claimed.
+
+    Args:
+        backfill: Of which backfill.
+        manifest: What it is to do.
+        claims: Those of the worker.
+        held: Its claims by part.
+    """
+
+    def __init__(
+        self, backfill: Backfill, manifest: Manifest, claims: Claims, held: dict[int, str]
+    ) -> None:
+        self.backfill = backfill
+        self.manifest = manifest
+        self._claims = claims
+        self._held = held
+        self._renewed = time.monotonic()
+
+    def begin(self, finisher: Finisher) -> bool:
+        """Count the tries of all parts; False if one was tried too often, and all is given up."""
+        for number in self._held:
+            tries = self._claims.count_try(self.manifest, number)
+            if tries > POISONOUS:
+                finisher.fail(self.backfill, self.manifest, self._poison(number, tries), number)
+                return False
+        return True
+
+    def perform(
+        self,
+        helper: Helper,
+        jobs: Sequence[Job],
+        *,
+        finisher: Finisher,
+        stopping: threading.Event,
+        observer: Observer,
+    ) -> None:
+        """Have the parts prepared, until they are or are not wanted any more.
+
+        Raises:
+            TransientError: One could not be; it may be the next time.
+        """
+        for number in self._held:
+            observer.part_begun(self.manifest, number)
+        try:
+            helper.begin(jobs)
+            self._follow(helper, finisher, stopping, observer)
+        except HelperDied as exc:
+            logger.warning("backfill %s: %s", self.manifest.backfill_id, exc)
+            self._end_all(observer, tried=True)
+        finally:
+            self._end_all(observer, tried=False)
+
+    def jobs(self, *, table: Path, work: Path, worker: str) -> list[Job]:
+        """Describe the parts to who prepares them."""
+        return [
+            Job(
+                manifest=msgspec.structs.replace(self.manifest, parts=(part,)),
+                folder=str(self.backfill.folder.absolute()),
+                table=str(table.absolute()),
+                work=str(work.absolute()),
+                worker=worker,
+            )
+            for part in self.manifest.parts
+            if part.number in self._held
+        ]
+
+    def release(self, *, tried: bool) -> None:
+        """Give back what is held, with its tries counted or not."""
+        for number in list(self._held):
+            self._end(number, tried=tried)
+
+    def _follow(
+        self, helper: Helper, finisher: Finisher, stopping: threading.Event, observer: Observer
+    ) -> None:
+        while self._held:
+            answer = helper.answer(_LOOK)
+            if answer is not None:
+                self._settle(answer, finisher, observer)
+            elif stopping.is_set() or self.backfill.verdict() is not None:
+                helper.stop()
+                return
+            else:
+                self._renew()
+
+    def _settle(self, answer: Answer, finisher: Finisher, observer: Observer) -> None:
+        number = answer.part
+        if answer.prepared is not None:
+            self.backfill.add_part(answer.prepared)
+            self._end(number, tried=True)
+            observer.part_ended(self.manifest, number, answer.prepared)
+            return
+        assert answer.error is not None
+        error = error_from_info(answer.error)
+        self._end(number, tried=not error.retryable)
+        observer.part_ended(self.manifest, number, None)
+        if error.retryable:
+            raise error
+        finisher.fail(self.backfill, self.manifest, answer.error, number)
+
+    def _renew(self) -> None:
+        if time.monotonic() - self._renewed < self._claims.ttl / 3:
+            return
+        self._renewed = time.monotonic()
+        with suppress(QueueUnavailable):  # another may do the same: no harm
+            for number, claim in self._held.items():
+                self._claims.renew(self.manifest, number, claim)
+
+    def _end_all(self, observer: Observer, *, tried: bool) -> None:
+        for number in list(self._held):
+            self._end(number, tried=tried)
+            observer.part_ended(self.manifest, number, None)
+
+    def _end(self, number: int, *, tried: bool) -> None:
+        claim = self._held.pop(number)
+        try:
+            if not tried:
+                self._claims.count_try(self.manifest, number, by=-1)
+            self._claims.release(self.manifest, number, claim)
+        except QueueUnavailable as exc:
+            logger.warning("part %d is free in %.0f s: %s", number, self._claims.ttl, exc)
+
+    def _poison(self, number: int, tries: int) -> ErrorInfo:
+        part = self.manifest.parts[number]
+        files = [piece.path for piece in part.slices]
+        return info_from_error(
+            DeadLettered(
+                f"part {number} ({', '.join(files[:3])}) was given up: {tries - 1} processes "
+                "ended while they prepared it; when the cause is gone, resume the backfill",
+                details={"crashes": tries - 1, "files": files},
+            )
+        )
