@@ -11,6 +11,8 @@ from deltaq.tasks.errors import ConfigurationError
 from deltaq.tasks.redis_url import for_celery, with_certificates, with_password
 from deltaq.tasks.settings import SECRETS, load_settings, variable_of
 from deltaq.tasks.sources import explain_settings
+from deltaq.worker.cli import _without_secrets
+from deltaq.worker.system import System
 
 #: Of the wrong type for any of them; a traceback shows the line that names it.
 _HIDDEN = ["hidden"]
@@ -94,6 +96,24 @@ def test_files_of_tls_are_for_encrypted_connections(tmp_path: Path) -> None:
         load_settings(redis_url="rediss://host", redis_ca_file=tmp_path / "nowhere.pem")
     queue = load_settings(redis_url="rediss://host/1", redis_ca_file=file).queue_url
     assert queue == f"rediss://host/1?ssl_cert_reqs=required&ssl_ca_certs={file}"
+
+
+def test_a_private_redis_asks_for_no_password_of_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DELTAQ_REDIS_PASSWORD", "of-another")
+    _give(monkeypatch, "signing_key", "k" * 40)
+    (tmp_path / "ca.crt").touch()
+    monkeypatch.setenv("DELTAQ_REDIS_CA_FILE", str(tmp_path / "ca.crt"))
+    system = System(tmp_path, output=None, settings={})
+    try:
+        assert system.settings.queue_url == system.redis.url
+        assert "DELTAQ_REDIS_PASSWORD" not in system.env
+        assert system.env["DELTAQ_SIGNING_KEY"] == "k" * 40  # for the workers
+        assert "k" * 40 not in str(_without_secrets(system.env))
+        assert "DELTAQ_REDIS_URL" in _without_secrets(system.env)
+    finally:
+        system.stop()
 
 
 def test_a_url_keeps_what_it_says_itself() -> None:

@@ -247,7 +247,8 @@ class Settings(BaseSettings):
         if path is None:
             return None
         urls = [info.data.get("redis_url"), info.data.get("broker_url")]
-        if not any(url and url.get_secret_value().startswith("rediss:") for url in urls):
+        schemes = {urlsplit(url.get_secret_value()).scheme for url in urls if url}
+        if "redis" in schemes and "rediss" not in schemes:  # a Unix socket needs none of it
             raise ValueError("it is for an encrypted connection: redis_url begins with rediss://")
         path.open().close()  # the errors of ssl do not name the file
         return path

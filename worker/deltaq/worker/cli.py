@@ -15,7 +15,7 @@ import typer
 
 from deltaq.tasks.errors import ConfigurationError, DeltaqError
 from deltaq.tasks.logs import LogFormat, LogLevel, secrets_of, set_up_logging
-from deltaq.tasks.settings import load_settings
+from deltaq.tasks.settings import SECRETS, load_settings, variable_of
 from deltaq.tasks.verbs import QUEUE, SYSTEM, Code, Json, Lake, RedisUrl, Verbs
 from deltaq.worker.cli_doctor import doctor
 from deltaq.worker.cli_flower import flower
@@ -133,10 +133,11 @@ def dev(
         signal.signal(number, lambda *_: ended.set())
     chosen = {} if spark is None else {"spark": spark}
     with embedded(lake, workers=workers, output=sys.stderr.buffer, **chosen) as system:
+        told = _without_secrets(system.env)
         if as_json:
-            typer.echo(json.dumps(system.env))
+            typer.echo(json.dumps(told))
         else:
-            for variable, value in system.env.items():
+            for variable, value in told.items():
                 typer.echo(f"export {variable}={shlex.quote(value)}")
             typer.echo("# with these, in another terminal: deltaq tables", err=True)
         sys.stdout.flush()
@@ -145,6 +146,12 @@ def dev(
                 typer.echo("all workers have ended; see above", err=True)
                 raise typer.Exit(Code.FAILED)
         typer.echo("stopping: running commits are finished first", err=True)
+
+
+def _without_secrets(variables: dict[str, str]) -> dict[str, str]:
+    """Leave out what the other terminal has, too, if it should; the private Redis has no password."""
+    secret = {variable_of(name) for name in SECRETS if name != "redis_url"}
+    return {name: value for name, value in variables.items() if name not in secret}
 
 
 @app.command(rich_help_panel=SYSTEM)

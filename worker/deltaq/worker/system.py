@@ -45,9 +45,9 @@ class System:
         root = Path(settings.get("staging") or lake / ".deltaq")
         self.redis = RedisServer(root / "redis", self._spawner)
         self.log = root / "workers.log"
-        self.settings: Settings = load_settings(
-            **{**settings, "lake": lake, "redis_url": self.redis.url}
-        )
+        given = load_settings(**{**settings, "lake": lake, "redis_url": self.redis.url})
+        # That of another Redis: ours has none.
+        self.settings: Settings = given.model_copy(update={"redis_password": None})
         self.workers: list[subprocess.Popen[bytes]] = []
 
     @property
