@@ -33,12 +33,14 @@ class Run:
         rounds: How often each side has its turn in a comparison of rates.
         quick: Do a small part of the work, to see that everything works.
         say: Tells how far it is.
+        rows: Rows to load, where a benchmark loads rows; by default as many as its goal says.
     """
 
     folder: Path
     rounds: int
     quick: bool
     say: Callable[[str], None]
+    rows: int | None = None
 
     def size(self, full: int, quick: int) -> int:
         """Choose an amount of work."""
