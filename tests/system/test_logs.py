@@ -63,3 +63,21 @@ def told(lines: list[dict[str, Any]], request_id: str) -> tuple[str, ...]:
     (line,) = [line for line in lines if line.get("request_id") == request_id]
     assert line["action"] == "failed"
     return line["level"], line["table"], line["operation"], line["error"]
+
+
+@pytest.mark.timeout(60)
+def test_a_redis_that_is_away_is_named_without_its_password(lake: Path) -> None:
+    log = lake.parent / "log"
+    url = "redis://worker:kept-to-ourselves@127.0.0.1:1/0"
+    env = environment(DELTAQ_LAKE=str(lake), DELTAQ_REDIS_URL=url, DELTAQ_SPARK="off")
+    command = [sys.executable, "-m", "deltaq.worker", "worker", "--log-format", "human"]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, env=env, stdout=output, stderr=output) as worker,
+    ):
+        wait_until(lambda: "Cannot connect" in log.read_text(), within=50, saying=log.read_text)
+        words = Path(f"/proc/{worker.pid}/cmdline").read_text()
+        worker.terminate()
+        worker.wait(40)
+    assert "kept-to-ourselves" not in log.read_text() + words
+    assert "127.0.0.1:1" in log.read_text()
