@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,14 @@ def test_a_worker_is_live_and_ready_and_names_its_pages(watched: Watched) -> Non
     head = urllib.request.Request(f"{watched.url}/metrics", method="HEAD")
     with urllib.request.urlopen(head, timeout=10) as answer:
         assert (answer.status, answer.read()) == (200, b"")
+
+
+def test_clients_that_say_nothing_do_not_keep_probes_waiting(watched: Watched) -> None:
+    port = int(watched.url.rpartition(":")[2])
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert get(f"{watched.url}/healthz")[0] == 200
 
 
 def test_two_workers_on_one_port_are_told_what_to_do(watched: Watched, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pytest
 
 from deltaq.tasks import keys
+from deltaq.tasks.connection import connect
+from deltaq.tasks.workers import read_workers
 from deltaq.worker import System, embedded
 from deltaq.worker.stopping import STOPPED_AT_ONCE
 from tests.support.faulty import Deed, table_name
@@ -127,6 +129,8 @@ def test_a_worker_that_does_not_get_done_in_time_stops_at_once(
 
     assert busy.process.wait(10) == STOPPED_AT_ONCE
     assert "not stopped within 0.3 s" in busy.system.log.read_text()
+    with connect(busy.system.settings) as redis:
+        assert read_workers(redis) == []  # it said goodbye, and is not missed
     busy.check_that_the_next_worker_commits_each_request_once()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
+from deltaq.tasks.backfill import Manifest, Prepared
 from deltaq.tasks.errors import ErrorInfo
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
@@ -55,6 +56,26 @@ def test_a_failure_is_counted_by_its_code() -> None:
     assert by_code == 1
     waits = registry.get_sample_value("deltaq_request_wait_seconds_count", {"lane": "live"})
     assert waits == 1
+
+
+def test_parts_of_backfills_are_counted_with_what_is_in_them() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, tables=1)
+    manifest = Manifest(
+        backfill_id="0", table="t", client_id="c", submitted_at_ms=0, columns=(), parts=()
+    )
+    prepared = Prepared(
+        number=0, files=(), rows=7, source_bytes=100, seconds=1.0, worker="w", finished_at_ms=0
+    )
+
+    metrics.part_ended(manifest, 0, prepared)
+    metrics.part_ended(manifest, 1, None)
+
+    for outcome in ("prepared", "failed"):
+        parts = registry.get_sample_value("deltaq_backfill_parts_total", {"outcome": outcome})
+        assert parts == 1
+    assert registry.get_sample_value("deltaq_backfill_rows_total") == 7
+    assert registry.get_sample_value("deltaq_backfill_bytes_total") == 100
 
 
 class Broken(Observer):

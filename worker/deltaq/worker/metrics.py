@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from deltaq.tasks.backfill import Manifest, Prepared
 from deltaq.tasks.errors import TransientError
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query
@@ -81,6 +82,15 @@ class Metrics(Observer):
             "deltaq_commits_fenced_total",
             "Commits refused at the table, as somebody else had moved its ledger.",
         )
+        self._parts = counter(
+            "deltaq_backfill_parts_total",
+            "Parts of backfills, prepared or not; one that was not may be tried again.",
+            "outcome",
+        )
+        self._part_rows = counter("deltaq_backfill_rows_total", "Rows of the prepared parts.")
+        self._part_bytes = counter(
+            "deltaq_backfill_bytes_total", "Bytes of source of the prepared parts."
+        )
         self._queries = counter(
             "deltaq_queries_total",
             "Queries answered: reads, history, detail and so on.",
@@ -130,6 +140,13 @@ class Metrics(Observer):
     def commit_fenced(self, group: CommitGroup) -> None:
         """Count a commit that lost at the table."""
         self._fenced.inc()
+
+    def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
+        """Count a part, and what was in it."""
+        self._parts.labels("failed" if prepared is None else "prepared").inc()
+        if prepared is not None:
+            self._part_rows.inc(prepared.rows)
+            self._part_bytes.inc(prepared.source_bytes)
 
     def answered(self, query: Query, outcome: Outcome) -> None:
         """Count an answer, and observe how long it took."""
