@@ -158,7 +158,8 @@ class Events(Observer):
     def _run(self) -> None:
         while not self._closing.wait(_INTERVAL):
             self._try()
-        self._try()
+        if not self._failing:  # a worker that ends does not wait for a broker that is down
+            self._try()
 
     def _try(self) -> None:
         try:
@@ -177,13 +178,14 @@ class Events(Observer):
         with self._lock:
             notes, self._notes, self._noted = self._notes, [], 0
         events = [event for note in notes for event in note()]
-        if time.monotonic() - self._looked >= _LOOK_EVERY:
+        is_time = time.monotonic() - self._looked >= _LOOK_EVERY
+        if is_time:
             self._looked = time.monotonic()
-            if self._listened:
+            if self._listened and not self._closing.is_set():
                 events += self._look()
-            elif not events:
-                self._send([])  # to learn whether anybody listens
         sent, left_out = choose(events, self._allowance())
+        if is_time and not sent:
+            self._send([])  # to learn whether anybody listens
         self._budget -= len(sent)
         for start in range(0, len(sent), _MOST_IN_MESSAGE):
             self._send(sent[start : start + _MOST_IN_MESSAGE])
