@@ -29,6 +29,8 @@ from deltaq.tasks.errors import (
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.workers import read_workers
+from deltaq.worker.doctor.finding import Level
+from deltaq.worker.doctor.service import check_service
 from tests.support.programs import environment
 from tests.support.tls_redis import USERS, TlsRedis, tls_redis
 from tests.support.waiting import wait_until
@@ -261,6 +263,16 @@ def test_a_worker_account_has_the_commands_of_all_scripts() -> None:
     scripts = resources.files("deltaq.tasks") / "lua"
     names = [file.name.removesuffix(".lua") for file in scripts.iterdir()]
     assert called(*names) - granted("worker") == set()
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_account_is_enough_for_the_doctor(server: TlsRedis, lake: Path) -> None:
+    refused(server)
+    settings = load_settings(lake=lake, spark="off", **server.settings("worker"))
+    found = list(check_service(settings))
+    assert [finding for finding in found if finding.level is Level.ERROR] == []
+    assert "worker-secret" not in str(found)
+    assert refused(server) == []
 
 
 @pytest.mark.timeout(60)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from deltaq.client import Client, TableNotFound, gather
+from deltaq.client import Client, InvalidSignature, TableNotFound, gather
 from tests.support.programs import environment
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -41,17 +41,25 @@ def test_each_commit_is_a_line_and_each_failure_names_its_request(lake: Path) ->
                 with Client(lake=lake, redis_url=server.url) as unsigned:
                     refused = unsigned.append("t", ROWS)
                     assert refused.exception(30) is not None
+                    assert isinstance(unsigned.read("t").exception(30), InvalidSignature)
+                # One that waits is sent once more, by the worker.
+                version = 1 + (outcomes[-1].version or 0)
+                late = client.read("t", min_version=version, version_timeout=30)
+                client.append("t", ROWS).result(30)
+                assert late.result(30).num_rows == 62
             worker.terminate()
             assert worker.wait(60) == 0
 
     assert SECRET not in log.read_text()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     commits = [line for line in lines if line.get("action") == "committed"]
-    assert [line["version"] for line in commits] == sorted({o.version or 0 for o in outcomes})
-    assert sum(line["requests"] for line in commits) == 30
-    assert sum(line["inserted"] for line in commits) == 60
+    *versions, last = [line["version"] for line in commits]
+    assert versions == sorted({outcome.version or 0 for outcome in outcomes})
+    assert last == version
+    assert sum(line["requests"] for line in commits) == 31
+    assert sum(line["inserted"] for line in commits) == 62
     ids = [request_id for line in commits for request_id in line["request_ids"]]
-    assert set(ids) <= {future.request_id for future in futures}
+    assert set(ids[:-1]) <= {future.request_id for future in futures}
     assert all(len(line["request_ids"]) == min(line["requests"], 20) for line in commits)
     assert {line["level"] for line in commits} == {"info"}
     assert told(lines, wrong.request_id) == ("warning", "t", "append", "schema_mismatch")
