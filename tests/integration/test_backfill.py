@@ -17,11 +17,13 @@ from deltalake import DeltaTable
 
 from deltaq.client import Client
 from deltaq.tasks.backfill import Backfill, Ending, Manifest, Verdict
-from deltaq.tasks.errors import InvalidRequest
+from deltaq.tasks.errors import InvalidRequest, InvalidSignature
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Vacuum
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.tasks.signing import signer_of
+from deltaq.worker.backfill.adopting import stage_adopt
 from deltaq.worker.backfill.names import left_behind
 from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.backfill.vacuuming import check_vacuum
@@ -386,9 +388,34 @@ def test_a_signed_backfill_is_adopted_and_one_that_is_not_is_left_alone(
     loader: Callable[..., Loads],
 ) -> None:
     loads = loader(signing_key="k" * 32)
-    manifest = loads.load(prices())  # written without the key
-    loads.backfills.sweep()
-    assert loads.backfill(manifest).verdict() is None
+    signer = signer_of(loads.settings)
+    assert signer is not None
+    unsigned = loads.load(prices())
+    signed = manifest_of(SCHEMA, unsigned.parts)
+    Backfill(loads.bench.staging, signed.backfill_id, signer).write_manifest(signed)
+
+    assert loads.end(signed).ending is Ending.ADOPTED
+
+    assert loads.backfill(unsigned).verdict() is None
+    request = stage_adopt(loads.bench.staging, unsigned, rows=1, signer=signer)
+    staged = loads.bench.staging.request_path(request.table, request.request_id)
+    signer.check_request(request, staged)
+    with pytest.raises(InvalidSignature):
+        signer.check_request(msgspec.structs.replace(request, rows=2), staged)
+
+
+def test_changes_of_replaced_partitions_are_in_the_change_feed(loads: Loads) -> None:
+    first = loads.load(prices(), partition_by=("month",))
+    loads.end(first)
+    path = str(loads.path(first))
+    DeltaTable(path).alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    second = loads.load(prices(1000, rows=10), mode="replace_partitions")
+
+    assert loads.end(second).ending is Ending.ADOPTED
+
+    feed = pa.table(DeltaTable(path).load_cdf(starting_version=2))
+    kinds = feed.column("_change_type").value_counts().to_pylist()
+    assert {kind["values"]: kind["counts"] for kind in kinds} == {"insert": 10, "delete": 600}
 
 
 def test_a_vacuum_keeps_the_files_of_a_running_backfill(loads: Loads) -> None:

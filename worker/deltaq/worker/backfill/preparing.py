@@ -29,7 +29,7 @@ from deltaq.worker.engines.native_errors import native_errors
 
 #: Bytes of rows that are held, partitioned and sorted at a time. A part of more becomes several
 #: rounds of files, each sorted in itself: that is how skewed parts are split further.
-CHUNK_BYTES = 256 << 20
+CHUNK_BYTES = 192 << 20
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

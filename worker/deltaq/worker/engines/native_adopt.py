@@ -31,7 +31,7 @@ from deltaq.worker.backfill.names import partition_value
 from deltaq.worker.backfill.plan import LoadPlan
 from deltaq.worker.backfill.preparing import open_table, planned
 from deltaq.worker.durable import sync_commit
-from deltaq.worker.engines import Commit, RowCounts
+from deltaq.worker.engines import Commit, NotNative, RowCounts
 from deltaq.worker.engines.native_commit import commit_options
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.native_limits import features
@@ -67,31 +67,38 @@ class Adopter:
         """
         request = group.first
         assert isinstance(request, Adopt)
-        backfill = Backfill(self._staging, request.request_id, self._signer)
-        manifest, parts = backfill.manifest(), _parts(backfill)
         path = self._lake.path(request.table)
-        with native_errors(request.table):
-            table = open_table(path)
-            reached = table.transaction_version(group.app_id) if table else None
-            if group.is_late(NOTHING if reached is None else reached):
-                raise ledger.moved(group, NOTHING if reached is None else reached)
-            plan = planned(manifest, path)
-            files = [file for part in parts for file in _checked(part, plan, manifest)]
-            _check_there(path, files)
-            _check_wanted(backfill)
-            deleted: int | None = 0
-            if table is None:
-                _create(path, plan, files, group)
-                version = 0
-            else:
-                deleted, version = _commit(table, request, plan, files, group)
+        try:
+            with native_errors(request.table):
+                deleted, version = self._adopt(group, request, path)
+        except NotNative as refusal:
+            raise EngineRefused(
+                f"table {request.table}: {refusal.reason}; append the rows instead",
+                table=request.table,
+            ) from refusal
         sync_commit(path, version)
         return Commit(version=version, counts=(RowCounts(inserted=request.rows, deleted=deleted),))
 
+    def _adopt(self, group: CommitGroup, request: Adopt, path: Path) -> tuple[int | None, int]:
+        backfill = Backfill(self._staging, request.request_id, self._signer)
+        manifest, table = backfill.manifest(), open_table(path)
+        parts = _parts(backfill, manifest)
+        reached = table.transaction_version(group.app_id) if table else None
+        if group.is_late(NOTHING if reached is None else reached):
+            raise ledger.moved(group, NOTHING if reached is None else reached)
+        plan = planned(manifest, path)
+        files = [file for part in parts for file in _checked(part, plan, manifest)]
+        _check_there(path, files)
+        _check_wanted(backfill)
+        if table is None:
+            _create(path, plan, files, group)
+            return 0, 0
+        return _commit(table, request, plan, files, group)
 
-def _parts(backfill: Backfill) -> list[Prepared]:
+
+def _parts(backfill: Backfill, manifest: Manifest) -> list[Prepared]:
     _check_wanted(backfill)
-    numbers = [part.number for part in backfill.manifest().parts]
+    numbers = [part.number for part in manifest.parts]
     parts = [part for number in numbers if (part := backfill.part(number))]
     if len(parts) < len(numbers):
         raise InvalidRequest(
