@@ -10,7 +10,10 @@ import pyarrow as pa
 import pytest
 
 from deltaq.client import Client
+from deltaq.tasks import keys
+from deltaq.tasks.connection import Scripts
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.tasks.workers import WorkerFacts, beat
 from deltaq.worker.doctor import Finding, Level, examine
 from deltaq.worker.doctor import machine as machine_checks
 from deltaq.worker.doctor import service as service_checks
@@ -48,6 +51,22 @@ def test_of_a_system_without_workers_only_they_are_missed(mended: Settings) -> N
         *("redis", "durable", "clock", "broker", "workers", "queue"),
     ]
     assert list(mended.lake.iterdir()) == []
+
+
+def test_workers_that_went_silent_or_are_not_ready_are_named(
+    mended: Settings, own_redis: RedisServer
+) -> None:
+    with own_redis.client() as client:
+        for name, problems in (("w1", {}), ("w2", {"lake": "no space left"})):
+            beat(Scripts(client), WorkerFacts(name=name, problems=problems))
+        client.zincrby(keys.WORKERS, -20_000, "w1")  # 20 s ago
+
+    found = list(check_service(mended))
+
+    assert bad(iter(found)) == [("workers", Level.ERROR), *2 * [("workers", Level.WARNING)]]
+    told = [f.message for f in found if f.check == "workers"][1:]
+    assert told[0].startswith("w1 has given no sign of life for 20 s")
+    assert told[1] == "w2: no space left"
 
 
 def test_a_redis_that_may_lose_or_refuse_requests_is_warned_of(

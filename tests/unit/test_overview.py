@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deltaq.client.look import Look
-from deltaq.client.overview import Order, draw, duration, shortened
+from deltaq.client.overview import Order, draw, duration, shortened, told_of_workers
 from deltaq.tasks.request import Lane
 from deltaq.tasks.status import LaneStatus, Retrying, TableStatus
 from deltaq.tasks.workers import LOST_AFTER, WorkerFacts, WorkerStatus
@@ -67,6 +67,8 @@ def test_the_totals_come_first() -> None:
 def test_no_worker_and_lost_workers_are_told_by_name() -> None:
     look = Look(workers=[worker(f"w{n}@host", silent=LOST_AFTER + n) for n in range(1, 6)])
 
+    (told,) = told_of_workers(look.workers)
+    assert told.startswith("no worker is alive; lost: w1@host silent for 7.0 s; lost: w2@host ")
     assert lines_of(look)[1:4] == [
         "workers  none alive",
         "lost     5, w1@host silent for 7.0 s, w2@host silent for 8.0 s,",
@@ -78,6 +80,7 @@ def test_a_worker_that_is_not_ready_tells_why() -> None:
     look = Look(workers=[worker("w1", problems={"lake": "no space left on device"})])
 
     assert "problem  w1: no space left on device" in lines_of(look)
+    assert told_of_workers(look.workers) == ["1 worker alive", "w1: no space left on device"]
 
 
 def test_tables_are_ordered_by_what_was_asked_for() -> None:

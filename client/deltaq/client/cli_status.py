@@ -139,7 +139,7 @@ def _words(look: Look) -> list[str]:
         return [look.problem]
     idle = [] if look.tables else ["no requests wait"]
     dead = [f"{counted(look.dead_letters, 'dead letter')} (deltaq dead-letters)"]
-    return [*idle, told_of_workers(look.workers), *(dead if look.dead_letters else [])]
+    return [*idle, *told_of_workers(look.workers), *(dead if look.dead_letters else [])]
 
 
 def _line(status: TableStatus, rate: float | None) -> str:
@@ -154,6 +154,8 @@ def _line(status: TableStatus, rate: float | None) -> str:
         *done,
         f"held by {status.holder}" if status.holder else "nobody is at it",
     ]
+    if slices := status.slices:
+        parts.append(f"{slices.operation}: {slices.done:,} of {slices.total:,} done")
     if retrying := status.retrying:
         parts.append(
             f"failed {retrying.tries} times in {retrying.since_seconds:,.0f} s, next try in "

@@ -67,11 +67,12 @@ def age_of(status: TableStatus) -> float:
     return max((lane.oldest_seconds for lane in status.lanes.values()), default=0.0)
 
 
-def told_of_workers(workers: Sequence[WorkerStatus]) -> str:
-    """Tell in one line which workers there are and which have gone silent."""
+def told_of_workers(workers: Sequence[WorkerStatus]) -> list[str]:
+    """Tell in lines which workers there are, which have gone silent, and what ails the others."""
     alive = sum(not worker.is_lost for worker in workers)
     told = f"{counted(alive, 'worker')} alive" if alive else "no worker is alive"
-    return "; ".join([told, *(f"lost: {words}" for words in _first(_lost(workers)))])
+    lost = [f"lost: {words}" for words in _first(_lost(workers))]
+    return ["; ".join([told, *lost]), *_first(_problems(workers))]
 
 
 def counted(number: int, thing: str) -> str:
@@ -140,8 +141,7 @@ def _worker_totals(workers: Sequence[WorkerStatus], width: int) -> Iterator[Line
         yield from _total("workers", told, width)
     if lost := _lost(workers):
         yield from _total("lost", [f"{len(lost):,}", *_first(lost)], width, _BAD)
-    problems = [f"{facts.name}: {text}" for facts in alive for text in facts.problems.values()]
-    for problem in _first(problems):
+    for problem in _first(_problems(workers)):
         yield from _total("problem", [shortened(problem, width - _LABEL)], width, _BAD)
 
 
@@ -150,6 +150,15 @@ def _lost(workers: Sequence[WorkerStatus]) -> list[str]:
         f"{worker.facts.name} silent for {duration(worker.silent_seconds)}"
         for worker in workers
         if worker.is_lost
+    ]
+
+
+def _problems(workers: Sequence[WorkerStatus]) -> list[str]:
+    return [
+        f"{worker.facts.name}: {problem}"
+        for worker in workers
+        if not worker.is_lost
+        for problem in worker.facts.problems.values()
     ]
 
 

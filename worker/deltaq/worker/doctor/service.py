@@ -18,6 +18,7 @@ from deltaq.tasks.inbox import LANES
 from deltaq.tasks.masking import masked_url
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.status import TableStatus, read_status
+from deltaq.tasks.workers import read_workers
 from deltaq.worker.doctor.finding import Finding, counted, fine, warning, wrong
 from deltaq.worker.redis_check import find_weaknesses
 
@@ -44,6 +45,7 @@ def check_service(settings: Settings) -> Iterator[Finding]:
             yield wrong("redis", f"{where}: {cause}", "start it, or correct redis_url")
             return
         yield from _check_workers(settings)
+        yield from _check_signs_of_life(client)
         yield from _check_queue(settings, client)
 
 
@@ -129,6 +131,20 @@ def _check_workers(settings: Settings) -> Iterator[Finding]:
             f"none serves {', '.join(idle)}: what goes there waits",
             f"start one: deltaq worker --queues {','.join(idle)}",
         )
+
+
+def _check_signs_of_life(client: redis.Redis) -> Iterator[Finding]:
+    workers = read_workers(client)
+    alive = [worker.facts for worker in workers if not worker.is_lost]
+    for worker in islice((w for w in workers if w.is_lost), _NAMED):
+        yield warning(
+            "workers",
+            f"{worker.facts.name} has given no sign of life for {worker.silent_seconds:,.0f} s",
+            "see in its log why it ended, and start another",
+        )
+    problems = (f"{facts.name}: {text}" for facts in alive for text in facts.problems.values())
+    for problem in islice(problems, _NAMED):
+        yield warning("workers", problem, "docs/runbook.md says what to do")
 
 
 def _check_queue(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
