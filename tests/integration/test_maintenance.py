@@ -19,6 +19,7 @@ from deltaq.worker.maintenance import slicing
 from deltaq.worker.router import Performed
 from tests.support.bench import Bench
 from tests.support.log import actions
+from tests.support.shell import Shell
 
 DAYS = [f"d{n}" for n in range(6)]
 
@@ -73,7 +74,9 @@ def test_a_live_request_waits_for_one_slice_and_no_longer(bench: Bench, client: 
     assert sum(table(bench.settings).to_pyarrow_table()["k"].to_pylist()) == 6 * 3 + 6 * 9
 
 
-def test_how_far_it_came_is_seen_and_outlives_the_worker(bench: Bench, client: Client) -> None:
+def test_how_far_it_came_is_seen_and_outlives_the_worker(
+    bench: Bench, client: Client, shell: Shell
+) -> None:
     fill(bench.settings)
     optimized = client.optimize("t")
     perform = bench.router.apply
@@ -90,6 +93,7 @@ def test_how_far_it_came_is_seen_and_outlives_the_worker(bench: Bench, client: C
     (status,) = client.status()
     assert status.slices is not None
     assert (status.slices.operation, status.slices.done, status.slices.total) == ("optimize", 3, 6)
+    assert b"optimize: 3 of 6 done" in shell.run("status")[1]
     assert len(table(bench.settings).file_uris()) == 3 + 3 * 3
     bench.router.apply = perform  # type: ignore[method-assign]
     bench.redis.delete(keys.lease("t"))

@@ -16,14 +16,15 @@ from deltaq.tasks.errors import (
     InvalidRequest,
     SchemaMismatch,
     TableNotFound,
+    VersionNotFound,
 )
-from deltaq.tasks.request import Append, Optimize, Request, Vacuum
+from deltaq.tasks.request import Append, Optimize, Request, Restore, Vacuum
 from deltaq.worker.engines import NotNative, native_maintenance
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.transaction import Transactions
 from deltaq.worker.maintenance.unneeded import remove_checksums
 from tests.support.applying import Applier
-from tests.support.twins import Act, Twins, canonical
+from tests.support.twins import Act, Twins, canonical, refusal
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -118,6 +119,20 @@ def test_a_vacuum_removes_what_no_version_needs_and_then_moves_the_ledger(twins:
         assert applier.ledger() == 6
 
     assert twins.compare().num_rows == 8
+
+
+def test_a_version_whose_files_a_vacuum_removed_is_not_restored(twins: Twins) -> None:
+    fill(twins, commits=2)
+    twins.both(lambda t: t.overwrite(pa.table({"day": ["a"], "k": [1], "v": ["x"]})))
+    for applier in (twins.native, twins.spark):
+        applier.apply(applier.stage(Vacuum, retention_hours=0, force=True))
+        before = applier.ledger()
+
+        error = refusal(does(Restore, version=0), applier)
+
+        assert type(error) is VersionNotFound
+        assert applier.ledger() == before
+    assert twins.compare().num_rows == 1
 
 
 REFUSED: list[tuple[Act, type[DeltaqError], str]] = [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from deltaq.client.cli_submitting import awaited, describe_outcome
 from deltaq.client.client import Client
 from deltaq.client.tabular import as_json as json_of
 from deltaq.client.tabular import show_table
-from deltaq.tasks.policy import Policy, default_policy, table_policy
+from deltaq.tasks.policy import Policy, default_policy, policy_properties, table_policy
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.verbs import TABLE, Json, Lake, RedisUrl, TableName, Timeout
 
@@ -52,8 +53,9 @@ def maintain(
     """
     with Client(lake=lake, redis_url=redis_url) as client:
         if wishes:
-            future = client.set_policy(table, **dict(map(_wish, wishes)))
-            awaited(future, timeout)
+            chosen = dict(map(_wish, wishes))
+            policy_properties(chosen)  # names the one that there is not
+            awaited(client.set_policy(table, **chosen), timeout)
         if run:
             outcome = awaited(client.optimize(table, block=True, timeout=timeout), timeout)
             typer.echo(describe_outcome(outcome), err=True)
@@ -66,7 +68,7 @@ def maintain(
             properties, default_policy(load_settings(lake=lake, redis_url=redis_url))
         )
     if as_json:
-        typer.echo(json_of({"policy": policy, **told}))
+        typer.echo(json_of({"policy": msgspec.structs.asdict(policy), **told}))
         return
     _show(table, policy, told)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, Field, convert_to_deltalake
 from deltalake import Schema as DeltaSchema
 
+from deltaq.tasks.errors import VersionNotFound
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import (
     AddColumn,
@@ -136,7 +138,25 @@ def _restore(handle: Handle, request: Restore, **commit: Any) -> None:
     if version < table.version():
         if "deletionVectors" in features(table):
             raise NotNative("a restore of a table with deletion vectors")
+        _check_files(handle, request, version)
         table.restore(version, **commit)
+
+
+def _check_files(handle: Handle, request: Restore, version: int) -> None:
+    """Make sure that the files of a version are still there.
+
+    Raises:
+        VersionNotFound: A vacuum has removed some.
+    """
+    files = [Path(uri) for uri in DeltaTable(str(handle.path), version=version).file_uris()]
+    gone = [file for file in files if not file.exists()]
+    if gone:
+        raise VersionNotFound(
+            f"table {request.table}: version {version} cannot be restored: {len(gone)} of its "
+            f"{len(files)} files were removed by a vacuum",
+            table=request.table,
+            details={"version": version, "missing": gone[0].name},
+        )
 
 
 def _check_plain(properties: Mapping[str, str]) -> None:

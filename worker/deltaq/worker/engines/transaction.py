@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deltaq.tasks.request import Convert
 from deltaq.worker import ledger
 from deltaq.worker.groups import CommitGroup
 
@@ -102,7 +103,10 @@ class Transactions:
             return actions
         guarded.done = True
         group, now = guarded.group, self._option.apply(time.time_ns() // 1_000_000)
-        return actions.appended(self._set_transaction(group.app_id, group.sequence, now))
+        moved = self._set_transaction(group.app_id, group.sequence, now)
+        if isinstance(group.first, Convert):  # of whose many files Delta makes an iterator
+            return actions.toSeq().appended(moved).iterator()
+        return actions.appended(moved)
 
     def _abort(self) -> None:
         # OPTIMIZE begins another transaction when it loses to somebody else's.
