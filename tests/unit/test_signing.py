@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pyarrow as pa
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from deltaq.client.frames import to_rows
 from deltaq.client.staging import stage
-from deltaq.tasks.errors import DeltaqError, InvalidSignature, StagedDataMissing
+from deltaq.tasks.errors import ConfigurationError, DeltaqError, InvalidSignature, StagedDataMissing
 from deltaq.tasks.request import Append, Delete, Request
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.signing import Signer, signer_of
@@ -152,9 +153,16 @@ def test_a_query_is_good_with_either_key_and_as_it_was_signed() -> None:
         (Signer(KEY), wire + " ", signature),
         (Signer(KEY), wire, "0" * 64),
         (Signer(KEY), wire, None),
+        (Signer(KEY), wire, "\udcff" * 64),
+        (Signer(KEY), wire, cast("str", 7)),
     ):
         with pytest.raises(InvalidSignature):
             signer.check_query(asked, told)
+
+
+def test_an_old_key_is_none_without_a_new_one() -> None:
+    with pytest.raises(ConfigurationError, match="signing_key_old"):
+        load_settings(lake="/lake", signing_key_old="b" * 32)
 
 
 def test_there_is_no_signer_without_a_key() -> None:

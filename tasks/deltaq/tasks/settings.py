@@ -241,6 +241,13 @@ class Settings(BaseSettings):
             raise ValueError("it must be a name and a password in ASCII, with a colon between them")
         return auth
 
+    @pydantic.field_validator("signing_key_old")
+    @classmethod
+    def _beside_another(cls, old: SecretStr | None, info: pydantic.ValidationInfo) -> Any:
+        if old is not None and info.data.get("signing_key") is None:
+            raise ValueError("it is for while signing_key is replaced, and that is not set")
+        return old
+
     @pydantic.field_validator("redis_ca_file", "redis_cert_file", "redis_key_file")
     @classmethod
     def _of_tls(cls, path: Path | None, info: pydantic.ValidationInfo) -> Path | None:

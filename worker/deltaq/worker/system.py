@@ -47,7 +47,7 @@ class System:
         self.log = root / "workers.log"
         given = load_settings(**{**settings, "lake": lake, "redis_url": self.redis.url})
         # That of another Redis: ours has none.
-        self.settings: Settings = given.model_copy(update={"redis_password": None})
+        self.settings: Settings = given.model_copy(update={"redis_password": None})  # nosec B105
         self.workers: list[subprocess.Popen[bytes]] = []
 
     @property
