@@ -87,7 +87,8 @@ def test_secrets_are_found_wherever_they_are_set() -> None:
         redis_password="three",
         signing_key="f" * 32,
         signing_key_old="g" * 32,
+        flower_auth="ops:six",
         spark_conf={"spark.hadoop.fs.s3a.secret.key": "four", "spark.app.name": "five"},
     )
     found = set(secrets_of(settings))
-    assert found == {"one%2F1", "one/1", "two", "three", "f" * 32, "g" * 32, "four"}
+    assert found == {"one%2F1", "one/1", "two", "three", "f" * 32, "g" * 32, "four", "six"}
