@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import event_loop, maintenance, many, memory, observed, one, shapes
+from benchmarks import backfill, event_loop, maintenance, many, memory, observed, one, shapes
 from benchmarks.results import Result, as_table, save
 from benchmarks.run import Run
 
@@ -30,6 +30,7 @@ _BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
         shapes.read,
         shapes.tables_1000,
         memory.memory,
+        backfill.backfill,
         observed.observed,
         maintenance.maintained,
         maintenance.live_beside,
@@ -49,6 +50,12 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="A little of each; figures mean nothing.")
     ] = False,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Rows that backfill loads; by default 20 million.", show_default=False
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON file of the results.")] = _LATEST,
     folder: Annotated[Path | None, typer.Option(help="Where to make the tables.")] = None,
 ) -> None:
@@ -59,7 +66,7 @@ def main(
     logging.basicConfig(level=logging.ERROR)
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=folder) as place, _words.status("") as status:
-        run = Run(folder=Path(place), rounds=rounds, quick=quick, say=status.update)
+        run = Run(folder=Path(place), rounds=rounds, quick=quick, say=status.update, rows=rows)
         for name in names or _BENCHMARKS:
             status.update(name)
             found = _BENCHMARKS[name](run)
