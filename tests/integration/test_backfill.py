@@ -16,6 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from deltaq.client import Client
+from deltaq.tasks import keys
 from deltaq.tasks.backfill import Backfill, Ending, Manifest, Verdict
 from deltaq.tasks.errors import InvalidRequest, InvalidSignature
 from deltaq.tasks.outcome import Outcome, State
@@ -24,7 +25,9 @@ from deltaq.tasks.request import Vacuum
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.signing import signer_of
 from deltaq.worker.backfill.adopting import stage_adopt
+from deltaq.worker.backfill.helper import Process
 from deltaq.worker.backfill.names import left_behind
+from deltaq.worker.backfill.preparing import Answer
 from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.backfill.vacuuming import check_vacuum
 from deltaq.worker.engines.spark import SparkEngine
@@ -199,6 +202,40 @@ def test_the_executors_of_spark_prepare_the_same_files(
         assert (verdict.ending, verdict.part) == (Ending.FAILED, 2)
     finally:
         loads.close()
+
+
+def test_a_part_whose_process_is_killed_is_begun_again_three_times(
+    loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Process.answer
+
+    def killed(process: Process, timeout: float) -> Answer | None:
+        assert process._process is not None
+        process._process.kill()
+        return answer(process, timeout)
+
+    monkeypatch.setattr(Process, "answer", killed)
+    verdict = loads.end(loads.load(prices(rows=1)))
+    assert verdict.error is not None
+    assert verdict.error.code == "dead_lettered"
+    assert verdict.error.details["crashes"] == 3
+
+    monkeypatch.setattr(Process, "answer", answer)
+    assert loads.end(loads.load(prices(rows=1))).ending is Ending.ADOPTED
+
+
+def test_a_disk_that_takes_nothing_is_waited_for(loads: Loads) -> None:
+    blocked = loads.settings.lake / "prices" / "month=1"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where a folder is to be")
+    manifest = loads.load(prices(rows=1), partition_by=("month",))
+    loads.backfills.sweep()
+    tries = keys.prepare_tries(manifest.table, manifest.backfill_id)
+    wait_until(lambda: loads.bench.redis.hget(tries, "0") == "0", within=30)
+    assert loads.backfill(manifest).verdict() is None
+
+    blocked.unlink()
+    assert loads.end(manifest).ending is Ending.ADOPTED
 
 
 def test_a_worker_without_spark_refuses_a_backfill_that_asks_for_it(loads: Loads) -> None:

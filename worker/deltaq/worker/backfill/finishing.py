@@ -19,7 +19,7 @@ from deltaq.tasks.backfill import (
     list_backfills,
     unbegun,
 )
-from deltaq.tasks.errors import DeltaqError, ErrorInfo, StorageUnavailable
+from deltaq.tasks.errors import DeltaqError, ErrorInfo, RequestError, StorageUnavailable
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
@@ -75,6 +75,8 @@ class Finisher:
         self._ring = ring
         #: Adopted ones, which nothing is to be done for until they are removed.
         self._done: set[str] = set()
+        #: Those that were told to be damaged; telling it with each sweep would fill the log.
+        self._damaged: set[str] = set()
 
     def open(self, backfill_id: str) -> Backfill:
         """Open the folder of a backfill."""
@@ -88,6 +90,7 @@ class Finisher:
         """
         known = list(list_backfills(self._staging))
         self._done.intersection_update(known)
+        self._damaged.intersection_update(known)
         return [backfill_id for backfill_id in known if backfill_id not in self._done][:_MOST]
 
     def sweep(self) -> int:
@@ -102,6 +105,10 @@ class Finisher:
                 unprepared += self.look(backfill_id)
             except (StorageUnavailable, OSError):
                 raise
+            except RequestError as exc:
+                if backfill_id not in self._damaged:
+                    self._damaged.add(backfill_id)
+                    logger.warning("backfill %s is left alone: %s", backfill_id, exc)
             except DeltaqError as exc:
                 logger.warning("backfill %s: %s", backfill_id, exc)
         return unprepared

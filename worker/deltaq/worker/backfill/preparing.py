@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,8 @@ from deltaq.tasks.errors import (
     DeltaqError,
     EngineRefused,
     ErrorInfo,
+    RequestError,
+    StorageUnavailable,
     info_from_error,
 )
 from deltaq.worker.backfill.layout import Layout
@@ -57,6 +61,11 @@ def answer_to(job: Job) -> Answer:
         return Answer(part=part, prepared=prepare(job))
     except DeltaqError as exc:
         return Answer(part=part, error=info_from_error(exc))
+    except Exception as exc:
+        # A mistake of ours: it would happen again, and must not look like a crash.
+        traceback.print_exc()
+        error = RequestError(f"part {part} cannot be prepared: {type(exc).__name__}: {exc}")
+        return Answer(part=part, error=info_from_error(error))
 
 
 def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
@@ -83,8 +92,10 @@ def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
     named = check_partition_values(batches, plan.partition_by, name=manifest.table)
     for rows in chunks(named, chunk_bytes):
         _check_rules(rows, plan, job)
-        layout.write(rows)
-    layout.sync()
+        with _lake_errors(job):
+            layout.write(rows)
+    with _lake_errors(job):
+        layout.sync()
     return Prepared(
         number=part.number,
         files=tuple(layout.files),
@@ -96,6 +107,15 @@ def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
         types=plan.types,
         rules=plan.rules,
     )
+
+
+@contextmanager
+def _lake_errors(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        place = exc.filename or job.table
+        raise StorageUnavailable(f"{place}: cannot be written: {exc.strerror or exc}") from exc
 
 
 def planned(manifest: Manifest, table: Path) -> LoadPlan:
