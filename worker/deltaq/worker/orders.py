@@ -26,13 +26,13 @@ def stage_order(staging: StagingArea, request: Request, signer: Signer | None) -
     path = staging.request_path(request.table, request.request_id)
     with contextlib.suppress(FileExistsError):
         with staging.create(path) as file:
-            file.write(_staged_file(request, signer))
+            file.write(order_file(request, signer))
         return request
     return staged_request(path)
 
 
-def _staged_file(request: Request, signer: Signer | None) -> bytes:
-    """Make a Parquet file without columns and the request in its footer."""
+def order_file(request: Request, signer: Signer | None) -> bytes:
+    """Make a staged file without columns, the request in its footer."""
     sink = io.BytesIO()
     metadata = {FOOTER_KEY: encode_request(request)}
     if signer is not None:
