@@ -35,7 +35,7 @@ from deltaq.worker.ledger import find_committed
 logger = logging.getLogger(__name__)
 
 #: Seconds for which the outcome of an earlier try may still be what Redis knows of a request.
-_SUBMITTED_WITHIN = 5.0
+_SUBMITTED_WITHIN = 2.0
 #: Seconds by which the clocks of those who stage and those who commit may differ.
 _CLOCKS_APART = 3600.0
 #: Seconds without an upload after which the client of a folder without a manifest is gone.
