@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tests.support.programs import environment
 from tests.support.tls_redis import PASSWORDS, TlsRedis, tls_redis
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 ROWS = pa.table({"id": [1, 2], "note": ["rows-do-not-pass-by-here", "b"]})
 WORKER = "flowery@here"
@@ -73,8 +73,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def page(scene: Scene) -> Iterator[Browser]:
     with browser(scene.flower.url) as found:
         # What happens before the worker knows that somebody listens is not shown.
-        wait_until(lambda: online(found), within=20, saying=found.workers)
-        wait_until(lambda: _shows_requests(scene, found), within=20, saying=found.tasks)
+        wait_until(lambda: online(found), within=60, saying=found.workers)
+        wait_until(lambda: _shows_requests(scene, found), within=60, saying=found.tasks)
         yield found
 
 
@@ -86,6 +86,11 @@ def _shows_requests(scene: Scene, page: Browser) -> bool:
     with scene.client() as client:
         client.append("first", ROWS).result(30)
     return any(row.get("Name") == "deltaq.append" for row in page.tasks())
+
+
+def see(condition: Callable[[], object], *, saying: Callable[[], object] = str) -> None:
+    """Wait until pages show something."""
+    wait_until(condition, within=30, saying=saying)
 
 
 def of_table(page: Browser, table: str) -> list[dict[str, str]]:
@@ -103,7 +108,7 @@ def test_each_request_is_a_task_with_its_table_state_and_runtime(
         client.delete("prices", where="id = 1").result(30)
 
     wanted = ["deltaq.append", "deltaq.merge", "deltaq.delete"]
-    wait_until(
+    see(
         lambda: (
             {r["Name"] for r in of_table(page, "prices") if r["State"] == "SUCCESS"}
             >= {*wanted, "deltaq.commit"}
@@ -126,9 +131,7 @@ def test_a_failed_request_shows_its_typed_error(scene: Scene, page: Browser) -> 
         wrong = client.append("strict", pa.table({"id": ["no number"]}))
         error = wrong.exception(30)
 
-    wait_until(
-        lambda: "FAILURE" in [r["State"] for r in of_table(page, "strict")], saying=page.tasks
-    )
+    see(lambda: "FAILURE" in [r["State"] for r in of_table(page, "strict")], saying=page.tasks)
 
     (failed,) = [r for r in of_table(page, "strict") if r["State"] == "FAILURE"]
     assert failed["Name"] == "deltaq.append"
@@ -149,7 +152,7 @@ def test_reads_are_tasks_with_their_result_or_error(scene: Scene, page: Browser)
     def ended(row: dict[str, str]) -> bool:
         return row["State"] not in ("RECEIVED", "STARTED")
 
-    wait_until(lambda: reads("seen") and reads("missing"), saying=page.tasks)
+    see(lambda: reads("seen") and reads("missing"), saying=page.tasks)
     assert reads("seen")[0]["Result"].startswith("version 0, 2 rows")
     assert reads("missing")[0]["Exception"].startswith("table_not_found: there is no table missing")
 
@@ -161,7 +164,7 @@ def test_revoking_a_waiting_request_cancels_it(scene: Scene, page: Browser) -> N
         try:
             future = client.append("held", ROWS)
             task = f"/task/{future.request_id}"
-            wait_until(lambda: page.open(task) and page.find("#task-revoke"), saying=page.tasks)
+            see(lambda: page.open(task) and page.find("#task-revoke"), saying=page.tasks)
 
             page.find("#task-revoke")[0].click()
 
@@ -169,7 +172,7 @@ def test_revoking_a_waiting_request_cancels_it(scene: Scene, page: Browser) -> N
                 future.result(20)
         finally:
             admin.delete(lease)
-    wait_until(lambda: "REVOKED" in page.open(task))
+    see(lambda: "REVOKED" in page.open(task))
 
 
 def test_a_request_that_its_client_cancelled_does_not_stay_waiting(
@@ -180,11 +183,11 @@ def test_a_request_that_its_client_cancelled_does_not_stay_waiting(
         admin.hset(lease, mapping={"token": "t", "fence": 1, "holder": "somebody"})
         try:
             future = client.append("taken-back", ROWS)
-            wait_until(lambda: "RECEIVED" in page.open(f"/task/{future.request_id}"))
+            see(lambda: "RECEIVED" in page.open(f"/task/{future.request_id}"))
             assert future.cancel()
         finally:
             admin.delete(lease)
-    wait_until(lambda: "REVOKED" in page.open(f"/task/{future.request_id}"))
+    see(lambda: "REVOKED" in page.open(f"/task/{future.request_id}"))
 
 
 def test_the_worker_is_online_with_the_tasks_it_has_done(scene: Scene, page: Browser) -> None:
@@ -196,7 +199,7 @@ def test_the_worker_is_online_with_the_tasks_it_has_done(scene: Scene, page: Bro
         states = [task["state"] for task in page.api("/api/tasks?limit=10000").values()]
         return [len(states), states.count("SUCCESS"), states.count("FAILURE"), 0]
 
-    wait_until(lambda: shown() == told(), saying=lambda: (shown(), told()))
+    see(lambda: shown() == told(), saying=lambda: (shown(), told()))
     assert min(shown()[:3]) > 0
     assert online(page) == [WORKER]
 
@@ -231,6 +234,6 @@ def test_a_killed_worker_is_offline_within_ten_seconds(scene: Scene, page: Brows
     os.kill(scene.worker.pid, signal.SIGKILL)
 
     killed = time.monotonic()
-    wait_until(lambda: not online(page), within=20, saying=page.workers)
+    see(lambda: not online(page), saying=page.workers)
     assert time.monotonic() - killed < 10
     assert [(r["Worker"], r["Status"]) for r in page.workers()] == [(WORKER, "Offline")]
