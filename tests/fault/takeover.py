@@ -19,7 +19,7 @@ from typing import Any
 from deltaq.tasks import keys
 from deltaq.worker import System, embedded
 from tests.support.load import Load
-from tests.support.log import committed_requests
+from tests.support.log import live_requests
 from tests.support.waiting import wait_until
 
 TABLE = "killed"
@@ -59,7 +59,7 @@ def take_over(folder: Path, *, kills: int) -> tuple[float, list[Takeover]]:
                 system.wait_ready()
         outcomes = [future.result(60) for future in load.futures]
         assert [o.sequence for o in outcomes] == list(range(1, len(outcomes) + 1))
-        ids = [request_id for _, _, request_id in committed_requests(system.settings.lake / TABLE)]
+        ids = live_requests(system.settings.lake / TABLE)
         assert ids == [future.request_id for future in load.futures]
         return system.settings.lease_ttl, found
 

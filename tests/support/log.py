@@ -25,6 +25,12 @@ def committed_requests(table: Path) -> list[tuple[str, int, str]]:
     ]
 
 
+def live_requests(table: Path) -> list[str]:
+    """List the ids of those in the live lane: not of the maintenance that nobody asked for."""
+    found = committed_requests(table)
+    return [request_id for ledger, _, request_id in found if ledger.endswith("/live")]
+
+
 def committed_versions(table: Path) -> list[tuple[str, int]]:
     """List (request id, version) of all requests in the order of their commits."""
     return [
