@@ -92,6 +92,23 @@ def test_tables_are_ordered_by_what_was_asked_for() -> None:
     assert order_of(look, Order.RATE) == "acb"
 
 
+def test_tables_that_fail_come_before_older_ones() -> None:
+    look = Look(tables=[table("a", age=30), table("b", age=1, error="full"), table("c", age=40)])
+
+    assert order_of(look, Order.AGE) == "bca"
+
+
+def test_a_long_problem_goes_on_in_the_next_line() -> None:
+    problem = "12 bytes are free on its disk (limit: staging_min_free_bytes=268435456); make room"
+
+    lines = lines_of(Look(workers=[worker("deltaq-1@web-0", problems={"lake": problem})]))
+
+    assert lines[2:4] == [
+        "problem  deltaq-1@web-0: 12 bytes are free on its disk (limit:",
+        "         staging_min_free_bytes=268435456); make room",
+    ]
+
+
 def test_what_has_no_room_is_counted() -> None:
     tables = [table(f"t{n}", requests=2, age=n) for n in range(30)]
 

@@ -32,7 +32,7 @@ Line = tuple[str, str]
 
 
 class Order(StrEnum):
-    """What the tables are ordered by; the most comes first."""
+    """What the tables are ordered by; the most comes first. By age, those that fail do."""
 
     AGE = "age"
     DEPTH = "depth"
@@ -142,7 +142,8 @@ def _worker_totals(workers: Sequence[WorkerStatus], width: int) -> Iterator[Line
     if lost := _lost(workers):
         yield from _total("lost", [f"{len(lost):,}", *_first(lost)], width, _BAD)
     for problem in _first(_problems(workers)):
-        yield from _total("problem", [shortened(problem, width - _LABEL)], width, _BAD)
+        words = shortened(problem, 2 * (width - _LABEL)).split(" ")
+        yield from _total("problem", words, width, _BAD, between=" ")
 
 
 def _lost(workers: Sequence[WorkerStatus]) -> list[str]:
@@ -167,8 +168,10 @@ def _first(facts: Sequence[str]) -> list[str]:
     return [*facts[:_NAMED], *([f"{more:,} more"] if more > 0 else [])]
 
 
-def _total(label: str, facts: Sequence[str], width: int, style: str = _PLAIN) -> Iterator[Line]:
-    for line in _broken(facts, width - _LABEL, between=", "):
+def _total(
+    label: str, facts: Sequence[str], width: int, style: str = _PLAIN, *, between: str = ", "
+) -> Iterator[Line]:
+    for line in _broken(facts, width - _LABEL, between=between):
         yield f"{label:<{_LABEL}}{line}", style
         label = ""
 
@@ -188,12 +191,13 @@ def _broken(parts: Sequence[str], width: int, *, between: str) -> list[str]:
 
 def _key(look: Look, order: Order) -> Callable[[TableStatus], tuple[float, ...]]:
     def key(table: TableStatus) -> tuple[float, ...]:
-        by = {
-            Order.AGE: age_of(table),
-            Order.DEPTH: requests_of(table),
-            Order.RATE: look.rates.get(table.table, 0.0),
-        }
-        return (-by[order], -age_of(table))
+        match order:
+            case Order.AGE:
+                return (table.retrying is None, -age_of(table))
+            case Order.DEPTH:
+                return (-requests_of(table), -age_of(table))
+            case Order.RATE:
+                return (-look.rates.get(table.table, 0.0), -age_of(table))
 
     return key
 
