@@ -5,23 +5,24 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from typer.core import TyperGroup
 
 from deltaq.client.backfill_future import BackfillFuture
-from deltaq.client.backfill_progress import BackfillProgress
 from deltaq.client.cli_submitting import Engine, PartitionBy, RequestId, describe_outcome
 from deltaq.client.cli_tables import named_types
 from deltaq.client.client import Client
-from deltaq.client.display import make_display
 from deltaq.tasks.backfill import Csv
 from deltaq.tasks.errors import InvalidRequest, ResultTimeout
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.request import LoadMode, SchemaMode
 from deltaq.tasks.verbs import WRITE, Json, Lake, OnlyTable, RedisUrl, TableName
+
+if TYPE_CHECKING:  # nobody else needs it
+    from deltaq.client.backfill_progress import BackfillProgress
 
 #: Seconds between two looks at a backfill that is waited for.
 _LOOK_SECONDS = 0.5
@@ -259,6 +260,8 @@ def _end(future: BackfillFuture, *, wait: bool, timeout: float | None, as_json: 
 
 
 def _awaited(future: BackfillFuture, timeout: float | None, *, shown: bool) -> Outcome:
+    from deltaq.client.display import make_display  # rich takes 0.1 s to import
+
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
     display = make_display() if shown else None
     try:
