@@ -45,8 +45,8 @@ def test_the_verbs_are_these() -> None:
         *("append", "backfill cancel", "backfill list", "backfill resume", "backfill run"),
         *("backfill show", "cancel", "config", "create", "dead-letters list", "dead-letters show"),
         *("delete", "demo", "describe", "dev", "doctor", "drop", "flower", "history", "jars"),
-        *("merge", "optimize", "outcome", "overwrite", "read", "recover", "redrive", "restore"),
-        *("sql", "status", "tables", "top", "vacuum", "watch", "worker"),
+        *("maintain", "merge", "optimize", "outcome", "overwrite", "read", "recover", "redrive"),
+        *("restore", "sql", "status", "tables", "top", "vacuum", "watch", "worker"),
     ]
 
 

@@ -46,5 +46,5 @@ class Channel(transport.Channel):
     def _put_fanout(self, exchange: str, message: Any, routing_key: str, **options: Any) -> None:
         """Send a message to all who listen, and note how many did; kombu drops the number."""
         topic = self._get_publish_topic(exchange, routing_key)  # type: ignore[no-untyped-call]
-        with self.conn_or_acquire() as client:  # type: ignore[no-untyped-call]
-            self.heard = client.publish(topic, dumps(message))
+        with self.conn_or_acquire() as client:
+            self.heard = client.publish(topic, dumps(message))  # type: ignore[no-untyped-call]

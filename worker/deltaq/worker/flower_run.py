@@ -13,7 +13,7 @@ from types import FrameType
 from flower.app import Flower
 from flower.options import options
 from flower.urls import settings as tornado_settings
-from kombu import Queue
+from kombu.entity import Queue
 from kombu.transport import redis as transport
 
 from deltaq.tasks import keys
@@ -48,7 +48,7 @@ def run(settings: Settings, *, address: str, port: int, read_only: bool, max_tas
     app = make_celery(settings)
     with app.connection() as connection:
         app.conf.broker_use_ssl = connection.ssl  # its page about the broker looks for it there
-    app.conf.task_queues = [Queue(name) for name in keys.QUEUES.values()]
+    app.conf.task_queues = [Queue(name) for name in keys.QUEUES.values()]  # type: ignore[no-untyped-call]
     app.conf.task_default_queue = keys.QUEUES["commits"]
     options.basic_auth = [settings.flower_auth.get_secret_value()]
     options.address, options.port = address, port
