@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,70 +16,29 @@ from pydantic import SecretStr
 
 from deltaq.client import Client, Future, InvalidSignature, Outcome, StagedDataMissing
 from deltaq.tasks import keys
-from deltaq.tasks.connection import connect
-from deltaq.tasks.inbox import LANES, Inbox
-from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Append, Lane, decode_request, new_request_id
 from deltaq.tasks.settings import Settings
-from deltaq.tasks.signing import signer_of
-from deltaq.tasks.staging import StagingArea
-from deltaq.worker.committer import Committer
-from deltaq.worker.engines.native import NativeEngine
-from deltaq.worker.engines.spark import SparkEngine
-from deltaq.worker.lake import Lake
-from deltaq.worker.lease import Leases
-from deltaq.worker.outcomes import Settlement
-from deltaq.worker.recovery import Recovery
-from deltaq.worker.remover import Remover
-from deltaq.worker.router import Router
-from deltaq.worker.signatures import Signatures
-from deltaq.worker.warm import WarmSpark
+from tests.support.bench import Bench
 from tests.support.requests import make_request, stage
+
+pytestmark = pytest.mark.timeout(300)  # Spark may have to start first
 
 ROWS = pa.table({"id": [1, 2], "name": ["a", "b"]})
 FORGED = pa.table({"id": [1, 2], "name": ["a", "forged"]})
 KEY = "a key of at least thirty-two characters"
 
 
-class Guarded:
-    """A committer that has a key, on one engine."""
-
-    def __init__(self, settings: Settings, warm: WarmSpark | None) -> None:
-        self.settings = settings
-        self.redis = connect(settings)
-        self.staging = StagingArea(settings.staging_root)
-        inbox, lake = Inbox(self.redis, settings), Lake(settings.lake)
-        self._leases = Leases(self.redis, settings, holder="test")
-        self._remover = Remover(self.staging)
-        signer = signer_of(settings)
-        assert signer is not None
-        self._committer = Committer(
-            inbox=inbox,
-            leases=self._leases,
-            router=Router(
-                native=None if warm else NativeEngine(lake, self.staging),
-                spark=SparkEngine(warm, lake, self.staging) if warm else None,
-                settings=settings,
-            ),
-            lake=lake,
-            settlement=Settlement(inbox, self.staging, self._remover),
-            signatures=Signatures(signer, self.staging),
-            recovery=Recovery(Memory(self.redis, settings), inbox, self.staging, lake, settings),
-            settings=settings,
-            lanes=LANES,
-            ring=lambda table, lane: None,
-            stopping=threading.Event(),
-        )
+class Guarded(Bench):
+    """A committer that has a key, and what somebody without one may try."""
 
     def drain(self, table: str) -> None:
-        self._committer.drain(table)
+        self.committer.drain(table)
 
     def path(self, future: Future[Outcome]) -> Path:
         return self.staging.request_path(future.table, future.request_id)
 
     def rows(self, table: str) -> list[str]:
-        log = self.settings.lake / table / "_delta_log"
-        if not log.exists():
+        if not (self.settings.lake / table / "_delta_log").exists():
             return []
         files = sorted((self.settings.lake / table).glob("*.parquet"))
         return [name for file in files for name in pq.read_table(file)["name"].to_pylist()]
@@ -92,11 +50,6 @@ class Guarded:
         self.redis.delete(key)
         for entry, fields in entries:
             self.redis.xadd(key, {**fields, "r": change(fields["r"])}, id=entry)
-
-    def close(self) -> None:
-        self._leases.close()
-        self._remover.close()
-        self.redis.close()
 
 
 @pytest.fixture
@@ -110,7 +63,7 @@ def _key(text: str) -> dict[str, object]:
 
 @pytest.fixture
 def native(settings: Settings) -> Iterator[Guarded]:
-    guarded = Guarded(settings, None)
+    guarded = Guarded(settings)
     yield guarded
     guarded.close()
 
@@ -119,9 +72,9 @@ def native(settings: Settings) -> Iterator[Guarded]:
 def guarded(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Guarded]:
     if request.param == "spark":
         warm = request.getfixturevalue("warm_spark")
-        guarded = Guarded(settings.model_copy(update={"engine": "spark"}), warm)
+        guarded = Guarded(settings.model_copy(update={"engine": "spark"}), warm=warm)
     else:
-        guarded = Guarded(settings, None)
+        guarded = Guarded(settings)
     yield guarded
     guarded.close()
 
@@ -178,11 +131,10 @@ def test_what_others_signed_or_nobody_is_not_applied(
     assert is_refused(theirs)
     request = stage(native.staging, make_request(Append, "s"), ROWS)
     future = client.append("s", ROWS)
-    inbox = Inbox(native.redis, native.settings)
-    inbox.submit(request)
+    native.inbox.submit(request)
     native.drain("s")
     assert future.result(10).inserted == 2
-    (outcome,) = inbox.outcomes([("s", request.request_id)])
+    (outcome,) = native.inbox.outcomes([("s", request.request_id)])
     assert isinstance(outcome, Outcome)
     assert outcome.error is not None
     assert outcome.error.code == "invalid_signature"
@@ -210,15 +162,14 @@ def test_a_request_that_was_changed_in_the_inbox_is_not_applied(
 
 def test_a_signed_file_cannot_be_used_for_another_table(native: Guarded, client: Client) -> None:
     future = client.append("mine", ROWS)
-    (entry,) = Inbox(native.redis, native.settings).peek("mine", Lane.LIVE, count=1)
+    (entry,) = native.inbox.peek("mine", Lane.LIVE, count=1)
     moved = msgspec.structs.replace(decode_request(entry.wire), table="other")
     stolen = native.staging.request_path("other", future.request_id)
     stolen.parent.mkdir(parents=True)
     shutil.copy(native.path(future), stolen)
-    inbox = Inbox(native.redis, native.settings)
-    assert inbox.submit(moved).sequence == 1
+    assert native.inbox.submit(moved).sequence == 1
     native.drain("other")
-    (outcome,) = inbox.outcomes([("other", future.request_id)])
+    (outcome,) = native.inbox.outcomes([("other", future.request_id)])
     assert isinstance(outcome, Outcome)
     assert isinstance(outcome.as_error(), StagedDataMissing)
     assert not (native.settings.lake / "other").exists()

@@ -9,9 +9,11 @@ from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
+from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.committer import Committer
 from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Leases
@@ -21,6 +23,8 @@ from deltaq.worker.outcomes import Settlement
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.remover import Remover
 from deltaq.worker.router import Performed, Router
+from deltaq.worker.signatures import Signatures
+from deltaq.worker.warm import WarmSpark
 
 
 class BrokenRouter(Router):
@@ -51,7 +55,9 @@ class BrokenRouter(Router):
 class Bench:
     """A committer and what it works on."""
 
-    def __init__(self, settings: Settings, *, observers: Observer = NOBODY) -> None:
+    def __init__(
+        self, settings: Settings, *, observers: Observer = NOBODY, warm: WarmSpark | None = None
+    ) -> None:
         self.redis = connect(settings)
         self.settings = settings
         self.inbox = Inbox(self.redis, settings)
@@ -68,10 +74,11 @@ class Bench:
         self.router = BrokenRouter(
             self.failures,
             open_reads=self.open_reads,
-            native=NativeEngine(lake, self.staging),
-            spark=None,
+            native=None if warm else NativeEngine(lake, self.staging),
+            spark=SparkEngine(warm, lake, self.staging) if warm else None,
             settings=settings,
         )
+        signer = signer_of(settings)
         self.committer = Committer(
             inbox=self.inbox,
             leases=self.leases,
@@ -80,6 +87,7 @@ class Bench:
             settlement=Settlement(
                 self.inbox, self.staging, Remover(self.staging), observers=observers
             ),
+            signatures=None if signer is None else Signatures(signer, self.staging),
             recovery=self.recovery,
             settings=settings,
             lanes=LANES,
