@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
-from deltaq.tasks.inbox import Clock
 from deltaq.tasks.request import Append, Lane, Merge, Request
 from deltaq.tasks.slices import Slices
+
+if TYPE_CHECKING:  # Redis' client takes half a second to import, which not all who group need
+    from deltaq.tasks.inbox import Clock
 
 
 @dataclass(frozen=True, kw_only=True)

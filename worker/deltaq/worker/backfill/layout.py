@@ -130,9 +130,11 @@ class Layout:
     def _make_folder(self, folder: str) -> Path:
         place = self._table / folder
         if place not in self._folders:
-            place.mkdir(parents=True, exist_ok=True)
-            above = [f for f in place.parents if f.is_relative_to(self._table)]
-            self._folders.update((place, *above, self._table.parent))
+            if not place.is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+                above = [f for f in place.parents if f.is_relative_to(self._table)]
+                self._folders.update((*above, self._table.parent))
+            self._folders.add(place)
         return place
 
 
@@ -158,25 +160,24 @@ def _codes(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Array, dict[str, pa
 
 def _groups(rows: pa.Table, codes: pa.Array) -> Iterator[tuple[int, pa.Table]]:
     """Gather the rows of each number, in their order."""
-    runs = list(_runs(codes))
-    if len(runs) * _LONG_RUN <= len(codes):
+    runs = pc.run_end_encode(codes)
+    if len(runs.values) * _LONG_RUN <= len(codes):
         # Much faster than row by row; what is sorted by time or name comes in runs.
         pieces: dict[int, list[pa.Table]] = {}
-        for code, begin, end in runs:
+        for code, begin, end in _bounds(runs):
             pieces.setdefault(code, []).append(rows.slice(begin, end - begin))
         for code in sorted(pieces):
             yield code, pa.concat_tables(pieces[code])
         return
     order = pc.sort_indices(codes)  # stable
-    for code, begin, end in _runs(codes.take(order)):
+    for code, begin, end in _bounds(pc.run_end_encode(codes.take(order))):
         yield code, rows.take(order[begin:end])
 
 
-def _runs(codes: pa.Array) -> Iterator[tuple[int, int, int]]:
-    """Find the stretches of equal numbers: the number, begin and end."""
-    ends = pc.run_end_encode(codes)
+def _bounds(runs: pa.RunEndEncodedArray) -> Iterator[tuple[int, int, int]]:
+    """Tell the stretches of equal numbers: the number, begin and end."""
     begin = 0
-    for code, end in zip(ends.values.to_pylist(), ends.run_ends.to_pylist(), strict=True):
+    for code, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
         yield code, begin, end
         begin = end
 
