@@ -6,16 +6,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from celery.events.state import State as Seen
 
 from deltaq.tasks import keys
+from deltaq.tasks.backfill import Part, Prepared
 from deltaq.tasks.errors import ErrorInfo, SchemaMismatch, StorageUnavailable
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Read, encode_query
 from deltaq.tasks.request import Lane, Request, new_request_id, operation_of
 from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.task_events import Story, TaskEvent, choose, encode_events
+from tests.support.backfills import manifest_of
 from tests.support.requests import CLIENT_ID, Delete, make_append, make_request
 
 NOW = 1_700_000_000.0
@@ -192,6 +195,34 @@ def test_an_answer_that_came_later_is_a_task_of_its_own(story: Story) -> None:
     task = seen(story.answered(query, answer, NOW))[query.request_id]
 
     assert (task.state, task.name, task.result) == ("SUCCESS", "deltaq.read", "done")
+
+
+def test_the_parts_of_a_backfill_have_it_as_their_parent(story: Story) -> None:
+    schema = pa.schema([("n", pa.int64())])
+    parts = [Part(number=n, format="csv", slices=(), size_bytes=1) for n in range(2)]
+    load = manifest_of(schema, parts, backfill_id="load")
+    done = Prepared(
+        number=0,
+        files=(),
+        rows=7,
+        source_bytes=1,
+        seconds=0.5,
+        worker="worker@here",
+        finished_at_ms=0,
+    )
+
+    tasks = seen(
+        story.part_begun(load, 0, NOW),
+        story.part_ended(load, 0, done, NOW),
+        story.part_begun(load, 1, NOW),
+        story.part_ended(load, 1, None, NOW),
+    )
+
+    assert tasks["load"].name == "deltaq.backfill"
+    assert [tasks[part].name for part in ("load.0", "load.1")] == ["deltaq.prepare"] * 2
+    assert {tasks[part].parent_id for part in ("load.0", "load.1")} == {"load"}
+    assert (tasks["load.0"].state, tasks["load.1"].state) == ("SUCCESS", "FAILURE")
+    assert tasks["load.0"].result == "7 rows, 0 files"
 
 
 def test_below_the_limit_all_is_sent() -> None:
