@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java prometheus browser demo check audit test bench docs build
+.PHONY: help setup venv redis java tools demo check audit test bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
@@ -43,24 +43,18 @@ java: venv
 	@said="$$($(BIN)/python -c 'from deltaq.worker.java import find_java; find_java()' 2>&1)" \
 		|| { echo "$$said" | tail -n 1; exit 1; }
 
-# promtool and a server, for the tests of metrics and alerts. Nothing else needs them.
-prometheus:
-	@if command -v promtool >/dev/null && command -v prometheus >/dev/null; then :; \
+# What tests use beside the packages of Python: a Prometheus, a browser for Flower, certificates.
+TOOLS := prometheus promtool chromium chromedriver openssl
+PACKAGES := prometheus chromium chromium-driver openssl
+
+tools:
+	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && \
-		RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus; \
+		RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $(PACKAGES); \
 	else \
-		echo 'tests of metrics need promtool and prometheus: apt-get install prometheus'; exit 1; \
-	fi
-
-# The tests look at Flower through it; nothing else needs it.
-browser:
-	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq \
-			&& apt-get install -y -qq --no-install-recommends chromium chromium-driver; \
-	else \
-		echo 'tests of Flower need a browser: apt-get install chromium chromium-driver'; exit 1; \
+		echo "tests need$$missing: apt-get install $(PACKAGES)"; exit 1; \
 	fi
 
 demo: setup
@@ -79,7 +73,7 @@ audit: setup
 
 # Two at a time: mostly they wait, for leases to end and processes to start. The long ones, which
 # come first by their folder, are not to be begun last.
-test: setup prometheus browser
+test: setup tools
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=40 --durations-min=4
 
