@@ -378,6 +378,32 @@ def test_narrower_files_and_absent_columns_fit_a_wider_table(loads: Loads) -> No
     assert loads.rows(manifest) == list(range(1200))
 
 
+def test_rows_without_the_column_that_partitions_are_in_the_partition_of_null(loads: Loads) -> None:
+    loads.end(loads.load(prices(), partition_by=("symbol",)))
+    bare = prices(600).drop_columns(["symbol"])
+    parts = parquet_parts(loads.folder / "bare", [bare])
+    manifest = manifest_of(bare.schema, parts)
+    begin(loads.bench.staging, manifest)
+
+    assert loads.end(manifest).ending is Ending.ADOPTED
+
+    found = DeltaTable(str(loads.path(manifest))).to_pyarrow_table(columns=["id", "symbol"])
+    assert found.filter(pc.field("id") >= 600).column("symbol").null_count == 600
+
+
+@pytest.mark.parametrize(("mode", "left"), [("append", 600), ("overwrite", 0)])
+def test_a_backfill_without_rows_is_a_commit_like_any_other(
+    loads: Loads, mode: str, left: int
+) -> None:
+    first = loads.load(prices(rows=0))
+    assert loads.end(first).version == 0
+    loads.end(loads.load(prices()))
+
+    assert loads.end(loads.load(prices(rows=0), mode=mode)).version == 2
+
+    assert len(loads.rows(first)) == left
+
+
 def test_a_table_that_changed_meanwhile_refuses_what_was_prepared_for_it(loads: Loads) -> None:
     first = loads.load(prices())
     loads.end(first)

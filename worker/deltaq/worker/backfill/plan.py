@@ -33,7 +33,7 @@ class LoadPlan:
 
     Attributes:
         schema: Their columns, in the order and types of the table.
-        partition_by: Columns that partition the table; rows that lack one have null there.
+        partition_by: Columns that partition the table; all are in ``schema``.
         required: Columns that may not be null.
         constraints: CHECK constraints by name, which DataFusion reads as Spark does.
         added: Columns that the table does not have yet.
@@ -134,8 +134,10 @@ def _existing(manifest: Manifest, rows: pa.Schema, table: DeltaTable) -> LoadPla
         check_evolvable(table)
     fitted = fit_schema(rows, evolved, name=manifest.table)
     check_required(schema, fitted.names, name=manifest.table)
+    # Rows without a column that partitions the table are in the partition of null.
+    absent = [evolved.field(column) for column in partitions if column not in fitted.names]
     return LoadPlan(
-        schema=fitted,
+        schema=pa.schema([*fitted, *absent]),
         partition_by=partitions,
         required=tuple(f.name for f in schema if not f.nullable),
         constraints=constraints(table),
