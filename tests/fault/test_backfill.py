@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from deltaq.tasks.backfill import Backfill, Ending, Manifest
+from deltaq.tasks.backfill import Backfill, Ending
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System, embedded
 from deltaq.worker.backfill.names import left_behind

@@ -17,8 +17,9 @@ from deltalake import DeltaTable
 
 from deltaq.client import Client
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Backfill, Ending, Manifest, Verdict
+from deltaq.tasks.backfill import Backfill, Ending, Verdict
 from deltaq.tasks.errors import InvalidRequest, InvalidSignature
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Vacuum

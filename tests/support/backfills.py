@@ -11,7 +11,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.backfill import Backfill, Format, Manifest, Part, Prepared, Slice
+from deltaq.tasks.backfill import Backfill, Prepared
+from deltaq.tasks.manifest import Format, Manifest, Part, Slice
 from deltaq.tasks.request import Column, new_request_id
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.preparing import Job, prepare

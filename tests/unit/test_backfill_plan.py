@@ -14,8 +14,8 @@ from deltaq.client.backfill_plan import PART_BYTES, plan_parts
 from deltaq.client.backfill_schemas import Shape
 from deltaq.client.backfill_sources import SourceFile
 from deltaq.client.tabular import Format
-from deltaq.tasks.backfill import Part, Slice
 from deltaq.tasks.errors import InvalidRequest
+from deltaq.tasks.manifest import Part, Slice
 
 SCHEMA = pa.schema([("a", pa.int64())])
 MiB = 1 << 20

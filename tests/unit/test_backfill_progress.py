@@ -14,17 +14,9 @@ from deltaq.client.backfill_progress import (
     read_progress,
 )
 from deltaq.client.backfill_replan import replanned
-from deltaq.tasks.backfill import (
-    Backfill,
-    Claim,
-    Ending,
-    Manifest,
-    Part,
-    Prepared,
-    Slice,
-    Verdict,
-)
+from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict
 from deltaq.tasks.errors import ErrorInfo, InvalidRequest, SchemaMismatch
+from deltaq.tasks.manifest import Manifest, Part, Slice
 from deltaq.tasks.request import Column
 from deltaq.tasks.staging import StagingArea
 

@@ -16,8 +16,8 @@ from deltaq.client.backfill_samples import SAMPLE_BYTES, SAMPLED_FILES, whole_li
 from deltaq.client.backfill_schemas import Shape, common_schema, read_shapes
 from deltaq.client.backfill_sources import find_files
 from deltaq.client.backfill_types import text_type, wider_type
-from deltaq.tasks.backfill import Csv
 from deltaq.tasks.errors import InvalidFrame, SchemaMismatch
+from deltaq.tasks.manifest import Csv
 
 INT, LONG, FLOAT, DOUBLE = pa.int32(), pa.int64(), pa.float32(), pa.float64()
 

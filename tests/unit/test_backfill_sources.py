@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaq.tasks.backfill import Csv, Format, Slice
 from deltaq.tasks.errors import DeltaqError, SchemaMismatch, StagedDataMissing
+from deltaq.tasks.manifest import Csv, Format, Slice
 from deltaq.worker.backfill.lines import Lines, whole_lines
 from deltaq.worker.backfill.sources import read_part
 from tests.support.backfills import part_of, slice_of

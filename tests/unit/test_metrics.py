@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from deltaq.tasks.backfill import Manifest, Prepared
+from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.errors import ErrorInfo
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
 from deltaq.worker.metrics import OTHER, Metrics

@@ -11,8 +11,9 @@ import pytest
 from celery.events.state import State as Seen
 
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Part, Prepared
+from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.errors import ErrorInfo, SchemaMismatch, StorageUnavailable
+from deltaq.tasks.manifest import Part
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Read, encode_query
 from deltaq.tasks.request import Lane, Request, new_request_id, operation_of

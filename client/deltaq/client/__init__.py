@@ -57,7 +57,7 @@ if typing.TYPE_CHECKING:
     from deltaq.client.async_future import AsyncFuture
     from deltaq.client.backfill_progress import BackfillProgress, BackfillState, Straggler
     from deltaq.client.manager import DeltaLakeManager
-    from deltaq.tasks.backfill import Csv
+    from deltaq.tasks.manifest import Csv
     from deltaq.tasks.settings import Settings, load_settings
 
 __all__ = [
@@ -131,7 +131,7 @@ _LATE = {
     "AsyncFuture": "deltaq.client.async_future",
     "BackfillProgress": "deltaq.client.backfill_progress",
     "BackfillState": "deltaq.client.backfill_progress",
-    "Csv": "deltaq.tasks.backfill",
+    "Csv": "deltaq.tasks.manifest",
     "DeltaLakeManager": "deltaq.client.manager",
     "Settings": "deltaq.tasks.settings",
     "Straggler": "deltaq.client.backfill_progress",

@@ -17,7 +17,7 @@ from deltaq.tasks.request import EngineName, LoadMode, SchemaMode, check_request
 if TYPE_CHECKING:  # what reads files takes a while to import: not before it is needed
     from deltaq.client.backfill_orders import Sources
     from deltaq.client.backfill_progress import BackfillProgress
-    from deltaq.tasks.backfill import Csv
+    from deltaq.tasks.manifest import Csv
 
 T = TypeVar("T")
 

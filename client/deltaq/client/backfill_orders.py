@@ -16,8 +16,8 @@ from deltaq.client.backfill_schemas import Shape, common_schema
 from deltaq.client.drafts import Columns, column_names, engine_name, names_or_none, table_name
 from deltaq.client.frames import Frame
 from deltaq.client.schemas import TableSchema
-from deltaq.tasks.backfill import Csv, Manifest
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
+from deltaq.tasks.manifest import Csv, Manifest
 from deltaq.tasks.request import EngineName, LoadMode, check_request_id, new_request_id
 from deltaq.tasks.suggest import did_you_mean
 

@@ -12,8 +12,8 @@ from msgspec import structs
 
 from deltaq.client.backfill_schemas import Shape
 from deltaq.client.tabular import Format
-from deltaq.tasks.backfill import Part, Slice
 from deltaq.tasks.errors import InvalidRequest
+from deltaq.tasks.manifest import Part, Slice
 
 #: Bytes of source in a part. Many more would leave workers waiting for the last one.
 PART_BYTES = 96 << 20

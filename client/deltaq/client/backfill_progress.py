@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from deltaq.tasks.backfill import Backfill, Claim, Ending, Manifest, Prepared, Verdict
+from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict
 from deltaq.tasks.errors import DeltaqError, ErrorInfo, info_from_error
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 
 #: A part is a straggler when it takes so many times as long as the median of those prepared ...

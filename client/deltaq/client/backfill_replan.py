@@ -9,7 +9,8 @@ from msgspec import structs
 from deltaq.client.backfill_plan import plan_parts
 from deltaq.client.backfill_schemas import check_columns, read_shapes
 from deltaq.client.backfill_sources import find_files
-from deltaq.tasks.backfill import Backfill, Manifest
+from deltaq.tasks.backfill import Backfill
+from deltaq.tasks.manifest import Manifest
 
 
 def replanned(backfill: Backfill, manifest: Manifest) -> Manifest | None:

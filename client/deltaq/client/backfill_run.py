@@ -35,14 +35,7 @@ from deltaq.client.frames import Frame
 from deltaq.client.future import BaseFuture
 from deltaq.client.users import user_of
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import (
-    Backfill,
-    Claim,
-    Ending,
-    Manifest,
-    Verdict,
-    list_backfills,
-)
+from deltaq.tasks.backfill import Backfill, Claim, Ending, Verdict, list_backfills
 from deltaq.tasks.errors import (
     InvalidRequest,
     QueueUnavailable,
@@ -51,6 +44,7 @@ from deltaq.tasks.errors import (
     StagedDataMissing,
     TableNotFound,
 )
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Detail
 from deltaq.tasks.request import new_request_id

@@ -21,8 +21,8 @@ from deltaq.client.backfill_sources import SourceFile
 from deltaq.client.backfill_types import text_type
 from deltaq.client.frames import check_names
 from deltaq.client.tabular import Format, read_json_lines
-from deltaq.tasks.backfill import Csv
 from deltaq.tasks.errors import InvalidFrame, StorageUnavailable
+from deltaq.tasks.manifest import Csv
 
 SAMPLED_FILES = 64
 SAMPLE_BYTES = 1 << 20

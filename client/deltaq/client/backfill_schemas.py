@@ -19,8 +19,8 @@ from deltaq.client.backfill_types import text_type, wider_type
 from deltaq.client.frames import check_names, column_type
 from deltaq.client.schemas import TableSchema, columns_of
 from deltaq.client.tabular import Format
-from deltaq.tasks.backfill import Csv
 from deltaq.tasks.errors import DeltaqError, InvalidFrame, SchemaMismatch, StorageUnavailable
+from deltaq.tasks.manifest import Csv
 from deltaq.tasks.request import Column
 from deltaq.tasks.suggest import did_you_mean
 

@@ -15,8 +15,8 @@ from deltaq.client.backfill_future import BackfillFuture
 from deltaq.client.cli_submitting import Engine, PartitionBy, RequestId, describe_outcome
 from deltaq.client.cli_tables import named_types
 from deltaq.client.client import Client
-from deltaq.tasks.backfill import Csv
 from deltaq.tasks.errors import InvalidRequest, ResultTimeout
+from deltaq.tasks.manifest import Csv
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.request import LoadMode, SchemaMode
 from deltaq.tasks.verbs import WRITE, Json, Lake, OnlyTable, RedisUrl, TableName

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -38,92 +38,12 @@ from deltaq.tasks.errors import (
     StagedDataMissing,
     StorageUnavailable,
 )
-from deltaq.tasks.request import (
-    Column,
-    EngineName,
-    LoadMode,
-    check_client_id,
-    check_request_id,
-    check_table_name,
-)
+from deltaq.tasks.manifest import MANIFEST_VERSION, Manifest, Slice
+from deltaq.tasks.request import check_client_id, check_request_id, check_table_name
 from deltaq.tasks.staging import StagingArea, sync_folder
 
 if TYPE_CHECKING:
     from deltaq.tasks.signing import Signer
-
-#: Version of the manifest's form. A worker leaves alone what is newer than itself.
-MANIFEST_VERSION = 1
-#: Bytes of a prepared file, about.
-TARGET_FILE_BYTES = 128 << 20
-
-Format = Literal["parquet", "csv", "jsonl"]
-
-
-class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A source file, or the piece of one, that belongs to a part.
-
-    Of a file of lines it may be any byte range, wherever it is cut: a line belongs to the range
-    in which it begins.
-    """
-
-    #: Absolute, as workers see it, or relative to the backfill's folder.
-    path: str
-    #: Bytes of the whole file when it was planned; a worker refuses it with another size.
-    file_bytes: int
-    #: Of Parquet: first row group, and the one after the last.
-    row_groups: tuple[int, int] | None = None
-    #: Of CSV and JSON lines that are not compressed: start and stop.
-    byte_range: tuple[int, int] | None = None
-    #: Columns that the file lacks and its folders name, such as ``symbol=IBM``; None is null.
-    values: dict[str, str | None] = {}
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one worker prepares at one go."""
-
-    #: From 0, without gaps.
-    number: int
-    format: Format
-    slices: tuple[Slice, ...]
-    #: Bytes of source that it covers.
-    size_bytes: int
-
-
-class Csv(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How CSV is written. The first line of each file names its columns."""
-
-    delimiter: str = ","
-    #: What stands for null when it is not quoted.
-    null_values: tuple[str, ...] = ("",)
-    #: Quoted values may go over lines; such files are not cut into byte ranges.
-    multiline: bool = False
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a backfill is to do."""
-
-    #: Always written: omit_defaults does not apply to a factory.
-    v: int = msgspec.field(default_factory=lambda: MANIFEST_VERSION)
-    #: Also the id of the request that adopts the files.
-    backfill_id: str
-    table: str
-    #: Whose channel hears the outcome.
-    client_id: str
-    submitted_at_ms: int
-    submitted_by: str | None = None
-    mode: LoadMode = "append"
-    #: Used when this creates the table, compared with the table otherwise.
-    partition_by: tuple[str, ...] | None = None
-    #: Rows are in this order within each file.
-    sort_by: tuple[str, ...] = ()
-    #: Columns of the rows; sources need not have all of those that may be null.
-    columns: tuple[Column, ...]
-    #: Add columns that the table lacks, and widen its types where it allows that.
-    widen: bool = False
-    engine: EngineName | None = None
-    target_file_bytes: int = TARGET_FILE_BYTES
-    csv: Csv = Csv()
-    parts: tuple[Part, ...]
 
 
 class PreparedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

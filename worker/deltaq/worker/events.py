@@ -14,11 +14,12 @@ from celery.events.event import get_exchange
 from celery.signals import task_postrun, task_prerun
 
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Manifest, Prepared
+from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.broker import broker_errors
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import DeltaqError, TransientError
 from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Query
 from deltaq.tasks.request import Lane, Request

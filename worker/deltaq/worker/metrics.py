@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from deltaq.tasks.backfill import Manifest, Prepared
+from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.errors import TransientError
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query
 from deltaq.tasks.request import Lane, Request

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deltaq.tasks.backfill import Manifest, Prepared
+from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.errors import TransientError
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Query
 from deltaq.tasks.request import Lane, Request

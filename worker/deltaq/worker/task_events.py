@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Manifest, Prepared
+from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, decode_query, query_name
 from deltaq.tasks.request import Lane, Request, operation_of

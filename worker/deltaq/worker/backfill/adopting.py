@@ -7,7 +7,7 @@ import hashlib
 
 import msgspec
 
-from deltaq.tasks.backfill import Manifest
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.request import Adopt
 from deltaq.tasks.signing import Signer
 from deltaq.tasks.staging import StagingArea

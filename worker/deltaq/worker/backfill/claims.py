@@ -14,8 +14,9 @@ import msgspec
 import redis
 
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Claim, Manifest
+from deltaq.tasks.backfill import Claim
 from deltaq.tasks.connection import queue_errors
+from deltaq.tasks.manifest import Manifest
 
 #: Leases of a table after which the part of a worker that is gone is taken by another: what is
 #: lost by waiting is less than what is done twice by a worker that was only slow.

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.types as pt
 
-from deltaq.tasks.backfill import Csv, Slice
 from deltaq.tasks.errors import InvalidFrame, SchemaMismatch
+from deltaq.tasks.manifest import Csv, Slice
 from deltaq.worker.backfill.lines import Lines, bad_line, line_start, whole_lines
 from deltaq.worker.backfill.rows import completed, no_such_columns
 

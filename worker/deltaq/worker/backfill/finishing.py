@@ -11,16 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deltaq.tasks.backfill import (
-    Backfill,
-    Ending,
-    Manifest,
-    Verdict,
-    list_backfills,
-    unbegun,
-)
+from deltaq.tasks.backfill import Backfill, Ending, Verdict, list_backfills, unbegun
 from deltaq.tasks.errors import DeltaqError, ErrorInfo, RequestError, StorageUnavailable
 from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.types as pt
 
-from deltaq.tasks.backfill import Slice
 from deltaq.tasks.errors import SchemaMismatch
+from deltaq.tasks.manifest import Slice
 from deltaq.worker.backfill.lines import Lines, bad_line, whole_lines
 from deltaq.worker.engines.fit import fit_batch
 

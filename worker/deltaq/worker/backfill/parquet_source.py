@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.backfill import Slice
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing
+from deltaq.tasks.manifest import Slice
 from deltaq.worker.backfill.rows import completed
 from deltaq.worker.engines.fit import fit_batch, fit_schema
 

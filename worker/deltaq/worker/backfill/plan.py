@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from deltaq.tasks.backfill import Manifest
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.request import Adopt, Lane
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines import NotNative

@@ -6,8 +6,9 @@ import logging
 import threading
 from pathlib import Path
 
-from deltaq.tasks.backfill import Backfill, Manifest
+from deltaq.tasks.backfill import Backfill
 from deltaq.tasks.errors import DeltaqError, EngineRefused, QueueUnavailable, info_from_error
+from deltaq.tasks.manifest import Manifest
 from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, Process

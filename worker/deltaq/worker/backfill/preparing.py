@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
-from deltaq.tasks.backfill import Manifest, Prepared
+from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.errors import (
     ConstraintViolated,
     DeltaqError,
@@ -24,6 +24,7 @@ from deltaq.tasks.errors import (
     StorageUnavailable,
     info_from_error,
 )
+from deltaq.tasks.manifest import Manifest
 from deltaq.worker.backfill.layout import Layout
 from deltaq.worker.backfill.plan import LoadPlan, plan_load
 from deltaq.worker.backfill.sources import read_part

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deltaq.tasks.backfill import Csv, Part, Slice
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing, StorageUnavailable
+from deltaq.tasks.manifest import Csv, Part, Slice
 from deltaq.worker.backfill import csv_source, json_source, parquet_source
 from deltaq.worker.backfill.rows import with_values
 

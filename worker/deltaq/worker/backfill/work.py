@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from deltaq.tasks.backfill import Backfill, Manifest
+from deltaq.tasks.backfill import Backfill
 from deltaq.tasks.errors import (
     DeadLettered,
     ErrorInfo,
@@ -19,6 +19,7 @@ from deltaq.tasks.errors import (
     error_from_info,
     info_from_error,
 )
+from deltaq.tasks.manifest import Manifest
 from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, HelperDied

@@ -15,7 +15,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from deltaq.tasks.backfill import Backfill, Ending, Manifest, Prepared, PreparedFile
+from deltaq.tasks.backfill import Backfill, Ending, Prepared, PreparedFile
 from deltaq.tasks.errors import (
     EngineRefused,
     InvalidRequest,
@@ -23,6 +23,7 @@ from deltaq.tasks.errors import (
     StagedDataMissing,
     StorageUnavailable,
 )
+from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.request import Adopt
 from deltaq.tasks.signing import Signer
 from deltaq.tasks.staging import StagingArea
