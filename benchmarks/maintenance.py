@@ -6,6 +6,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +23,6 @@ _ROWS = 50
 _AT_ONCE = 100
 #: Seconds after which a table that sleeps has been seen to; see ``maintenance.caretaker``.
 _SEEN_TO = 30.0
-_POLICY = {"partition_by": ["part"]}
 
 
 def maintained(run: Run) -> list[Result]:
@@ -123,13 +123,10 @@ def _optimize(run: Run, system: System, place: Path, zorder: list[str] | None) -
             table, bare = f"{name}{number}", place / f"{name}{number}"
             for copy in (system.settings.lake / table, bare):
                 shutil.copytree(place / "scattered", copy)
-            ours.append(
-                _seconds(lambda t=table: client.optimize(t, zorder=zorder).result(PATIENCE))
-            )
+            ours.append(_seconds(partial(_ordered, client, table, zorder)))
             optimizer = DeltaTable(bare).optimize
-            theirs.append(
-                _seconds(lambda o=optimizer: o.z_order(zorder) if zorder else o.compact())
-            )
+            call = partial(optimizer.z_order, zorder) if zorder else optimizer.compact
+            theirs.append(_seconds(call))
     files = len(DeltaTable(place / "scattered").file_uris())
     return compared(
         name,
@@ -140,6 +137,10 @@ def _optimize(run: Run, system: System, place: Path, zorder: list[str] | None) -
         goal=("at most", 1),
         notes=f"{files} files in {_PARTITIONS} partitions",
     )
+
+
+def _ordered(client: Client, table: str, zorder: list[str] | None) -> None:
+    client.optimize(table, zorder=zorder).result(PATIENCE)
 
 
 def _vacuum(run: Run, system: System, place: Path) -> Result:
@@ -177,7 +178,7 @@ def _append(client: Client, first: int, count: int) -> float:
     taken = []
     for begin in range(first, first + count, _AT_ONCE):
         numbers = range(begin, min(begin + _AT_ONCE, first + count))
-        futures = [client.append("t", _rows(number), **_POLICY) for number in numbers]
+        futures = [client.append("t", _rows(number), partition_by=["part"]) for number in numbers]
         taken += [f.result(PATIENCE).commit_seconds or 0.0 for f in futures]
     return 1000 * statistics.median(taken) if taken else 0.0
 
@@ -186,9 +187,9 @@ def _one_by_one(client: Client, count: int) -> list[float]:
     """Append and wait, with a pause as a quiet writer makes; return milliseconds of each."""
     taken = []
     for number in range(count):
-        taken.append(
-            1000 * _seconds(lambda n=number: client.append("t", _rows(n)).result(PATIENCE))
-        )
+        began = time.perf_counter()
+        client.append("t", _rows(number)).result(PATIENCE)
+        taken.append(1000 * (time.perf_counter() - began))
         time.sleep(0.02)
     return taken
 

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, TableExists, TableNotFound
 from deltaq.tasks.request import Checkpoint, Column, Convert, Request
-from deltaq.worker.engines import NotNative
+from deltaq.worker.engines import NotNative, spark_commands
 from tests.support.applying import Applier
 from tests.support.twins import Act, Twins, canonical
 
@@ -41,16 +41,35 @@ def test_a_partitioned_folder_becomes_a_table_where_it_is_and_takes_appends(twin
     put(twins, "day=2024-05-30/a.parquet", pa.table({"k": [1, 2], "s": ["x", None]}))
     put(twins, "day=2024-05-31/b b.parquet", pa.table({"k": [3], "s": ["y"]}))
     put(twins, "day=__HIVE_DEFAULT_PARTITION__/c.parquet", pa.table({"k": [4], "s": ["z"]}))
-    put(twins, "day=2024-05-31/_ignored.parquet", pa.table({"other": [1]}))
 
-    twins.both(does(Convert, partition_by=DAY))
+    native, spark = (does(Convert, partition_by=DAY)(t) for t in (twins.native, twins.spark))
 
+    assert (native.version, spark.version) == (0, 1)  # Spark's ledger in a commit of its own
     assert twins.compare().num_rows == 4
     assert {a.ledger() for a in (twins.native, twins.spark, *twins.readers)} == {0}
     assert type(twins.refused(does(Convert, partition_by=DAY))) is TableExists
     more = pa.table({"day": [dt.date(2024, 6, 1)], "k": [5], "s": ["w"]})
-    twins.both(lambda t: t.append(more))
+    for applier in (twins.native, twins.spark):
+        applier.append(more)
     assert sorted(twins.compare(where="day > '2024-05-30'")["k"].to_pylist()) == [3, 5]
+
+
+def test_a_conversion_by_spark_whose_ledger_was_not_moved_is_not_refused_as_done(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(twins, "a.parquet", pa.table({"k": [1, 2]}))
+    request = twins.spark.stage(Convert)
+    group = twins.spark.group(request)
+    with monkeypatch.context() as patch:
+        patch.setattr(spark_commands, "advance_ledger", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            twins.spark.apply_group(group)
+    assert twins.spark.ledger() == -1
+
+    assert twins.spark.apply_group(group).version == 1
+
+    assert twins.spark.ledger() == 0
+    assert twins.readers[0].read()["k"].to_pylist() == [1, 2]
 
 
 def test_a_folder_that_can_be_no_table_is_refused_in_the_same_words_and_left_alone(
@@ -81,12 +100,14 @@ def test_a_folder_that_can_be_no_table_is_refused_in_the_same_words_and_left_alo
     assert "column 't' of day=1/b.parquet is timestamp[ns]" in refused.message
     put(twins, "day=1/b.parquet", pa.table({"k": [1]}))
     put(twins, "elsewhere/c.parquet", pa.table({"k": [1]}))
-    assert "is in a folder that is no partition" in twins.refused(does(Convert)).message
+    refused = twins.refused(does(Convert, partition_by=DAY))
+    assert "is in a folder that is no partition" in refused.message
 
     assert logs(twins) == []
 
 
 def test_native_leaves_names_that_it_would_misread_to_spark(twins: Twins) -> None:
+    put(twins, "s=a%3Ab/_other.parquet", pa.table({"other": [1]}))
     put(twins, "s=a%3Ab/a.parquet", pa.table({"k": [1]}))
     convert = does(Convert, partition_by=(Column(name="s", type="string"),))
 

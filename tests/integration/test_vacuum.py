@@ -204,3 +204,29 @@ def test_many_files_are_removed_in_slices_and_how_far_it_came_is_told(
 
     assert told == [("vacuum", 10, 30), ("vacuum", 20, 30)]
     assert data_files(bench) == 1
+
+
+def test_what_a_restore_brings_back_between_two_slices_is_not_removed(
+    bench: Bench, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(bench, 3)
+    write(bench, 1, mode="overwrite")
+    monkeypatch.setattr(native_maintenance, "_SLICE_SECONDS", 0)
+    monkeypatch.setattr(native_maintenance, "_REMOVED_AT_ONCE", 1)
+    path = bench.settings.lake / "t"
+    put_down, brought_back = bench.inbox.put_down, set[Path]()
+
+    def restore_meanwhile(*args: Any, **options: Any) -> None:
+        put_down(*args, **options)
+        if args[2].done == 1:
+            # One of the three is gone already: whoever restores is told, or does not mind.
+            brought_back.update(path.glob("*.parquet"))
+            DeltaTable(path).restore(2, ignore_missing_files=True)
+
+    bench.inbox.put_down = restore_meanwhile  # type: ignore[method-assign]
+    vacuum(bench, client)
+
+    assert len(brought_back) == 3
+    needed = {Path(uri) for uri in DeltaTable(path).file_uris()}
+    assert brought_back & needed
+    assert brought_back & needed <= set(path.glob("*.parquet"))

@@ -172,13 +172,13 @@ def test_rows_are_ordered_and_files_removed_as_often_as_the_policy_says() -> Non
 
 
 def test_partitions_are_chosen_in_one_order_and_gathered_to_commits_of_some_size() -> None:
-    found = [partition(100, KiB, name=name) for name in "dbca"] + [partition(1, KiB, name="e")]
+    found = [partition(400, KiB, name=name) for name in "dbca"] + [partition(1, KiB, name="e")]
 
     todo = to_rewrite(found, ordered=False, min_files=0)
 
     assert [p.values for p in todo] == [("a",), ("b",), ("c",), ("d",)]
     assert [len(pack) for pack in packs(todo, ordered=False)] == [2, 2]
     assert len(to_rewrite(found, ordered=True, min_files=0)) == 5
-    assert to_rewrite(found, ordered=False, min_files=101) == []
-    large = [partition(1, 10 * KiB * KiB, name=name) for name in "ab"]
+    assert to_rewrite(found, ordered=False, min_files=401) == []
+    large = [partition(1, 40 * KiB * KiB, name=name) for name in "ab"]
     assert [len(pack) for pack in packs(large, ordered=True)] == [1, 1]

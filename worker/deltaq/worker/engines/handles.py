@@ -41,6 +41,8 @@ class Handle:
         self._opened_at = 0
         #: Inode and time of the newest log entry: another table may come under the same name.
         self._entry: tuple[int, int] | None = None
+        #: What is left of the files that a vacuum in slices removes, and which vacuum that is.
+        self.unneeded: tuple[object, list[str]] = (None, [])
         self._ledgers: dict[str, int] = {}
         self._checkpoint: int | None = None
 

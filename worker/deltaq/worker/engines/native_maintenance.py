@@ -6,7 +6,6 @@ moves it after the last of them. Whoever dies in between leaves work that need n
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ def maintain(
         table, done = DeltaTable(str(handle.path)), Done()
     else:
         check_retention(request)
-        done = _vacuum(table, handle.path, request, begun, keep_versions)
+        done = _vacuum(handle, request, begun, keep_versions)
     for version in range(before + 1, table.version() + 1):
         sync_commit(handle.path, version)
     handle.forget()
@@ -208,27 +207,43 @@ def _rows_of(table: pa.Table) -> set[tuple[Any, ...]]:
 
 
 def _vacuum(
-    table: DeltaTable,
-    path: Path,
-    request: Vacuum,
-    begun: Slices | None,
-    keep_versions: Sequence[int],
+    handle: Handle, request: Vacuum, begun: Slices | None, keep_versions: Sequence[int]
 ) -> Done:
-    found = _unneeded(
-        table, hours=request.retention_hours, force=request.force, keep_versions=keep_versions
-    )
+    found = _left(handle, request, keep_versions)
     if request.dry_run:
-        return Done(value=files_told(path, found))
+        return Done(value=files_told(handle.path, found))
     done, until = begun.done if begun else 0, time.monotonic() + _SLICE_SECONDS
     total = done + len(found)
-    left = iter(found)
-    while chunk := list(itertools.islice(left, _REMOVED_AT_ONCE)):
-        remove_files(path, chunk)
+    while found:
+        chunk = found[-_REMOVED_AT_ONCE:]
+        remove_files(handle.path, chunk)
+        del found[-_REMOVED_AT_ONCE:]
         done += len(chunk)
-        if done < total and time.monotonic() > until:
+        if found and time.monotonic() > until:
             return Done(more=_slices(request, done=done, total=total))
-    remove_checksums(path)
+    handle.unneeded = (None, [])
+    remove_checksums(handle.path)
     return Done()
+
+
+def _left(handle: Handle, request: Vacuum, keep_versions: Sequence[int]) -> list[str]:
+    """List what a vacuum is to remove; after its first slice, what is left of that list.
+
+    A list of many files takes longer than to remove them. Since it was made, a restore may have
+    brought some of them back.
+    """
+    table = handle.existing()
+    vacuum = (request.request_id, request.retention_hours, tuple(keep_versions))
+    if handle.unneeded[0] == vacuum:
+        # By the last part, which no folder's way of writing a value changes.
+        needed = {uri.rpartition("/")[2] for uri in table.file_uris()}
+        found = [n for n in handle.unneeded[1] if n.rpartition("/")[2] not in needed]
+    else:
+        found = _unneeded(
+            table, hours=request.retention_hours, force=request.force, keep_versions=keep_versions
+        )
+    handle.unneeded = (None, []) if request.dry_run else (vacuum, found)
+    return found
 
 
 def remove_unneeded(table: DeltaTable, path: Path, *, hours: int, force: bool) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable
 from deltaq.tasks.query import Read, Sql
-from deltaq.tasks.request import EngineName
+from deltaq.tasks.request import Convert, EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.durable import sync_commit
@@ -104,11 +104,15 @@ class SparkEngine:
                 )
                 change.perform()
                 version = _committed_version(session)
-                if version is None and snapshot:  # nothing to delete, or to compact
-                    spark_commands.advance_ledger(session, path, snapshot.identity_columns)
+                converted = isinstance(group.first, Convert)  # without the ledger
+                if converted or (version is None and snapshot):  # nothing to delete, or to compact
+                    filled = snapshot.identity_columns if snapshot else []
+                    spark_commands.advance_ledger(session, path, filled)
                     version = _committed_version(session)
         if version is None:
             raise CommitConflict(f"table {group.table}: Delta made no commit", table=group.table)
+        if converted:  # by the commit before
+            sync_commit(path, version - 1)
         sync_commit(path, version)
         return Commit(version=version, counts=counts(group, path, version), value=change.value)
 

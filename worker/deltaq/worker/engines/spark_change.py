@@ -46,6 +46,7 @@ from deltaq.worker.engines.verb_rules import table_exists
 from deltaq.worker.expressions import columns_in
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
+from deltaq.worker.ledger import find_committed
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -115,9 +116,7 @@ class Change:
                 snapshot = self._existing()
                 spark_verbs.change(self._session, self._kernel, self._path, request, snapshot)
             case Convert() as request:
-                if self._snapshot:
-                    raise table_exists(request.table)
-                spark_verbs.convert(self._session, self._path, request)
+                self._convert(request)
             case Checkpoint():
                 self._kernel.checkpoint(self._path, self._existing().version)
             case Optimize() as request:
@@ -126,6 +125,13 @@ class Change:
                 snapshot = self._existing()
                 self._check_unread()
                 self.value = spark_verbs.vacuum(self._session, self._path, request, snapshot)
+
+    def _convert(self, request: Convert) -> None:
+        """Make a table of a folder, unless only the ledger is to be moved after that."""
+        if self._snapshot is None:
+            spark_verbs.convert(self._session, self._path, request)
+        elif not find_committed(self._path, self._group.app_id, [request.request_id]):
+            raise table_exists(request.table)
 
     def _check_unread(self) -> None:
         """Make sure that nobody reads a version of its own choice: Spark's vacuum keeps none."""

@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltaq.tasks.request import Convert
 from deltaq.worker import ledger
 from deltaq.worker.groups import CommitGroup
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+#: What Delta hands over to be added to where nothing may be: the commit of a conversion.
+_NOTHING = "scala.runtime.BoxedUnit"
 #: Reads the ledger in a version of the group's table.
 LedgerAt = Callable[[int], int]
 
@@ -99,14 +100,11 @@ class Transactions:
 
     def _prepare(self, actions: Any) -> Any:
         guarded: _Guarded = self._current.guarded
-        if guarded.done:
+        if guarded.done or actions.getClass().getName() == _NOTHING:
             return actions
         guarded.done = True
         group, now = guarded.group, self._option.apply(time.time_ns() // 1_000_000)
-        moved = self._set_transaction(group.app_id, group.sequence, now)
-        if isinstance(group.first, Convert):  # of whose many files Delta makes an iterator
-            return actions.toSeq().appended(moved).iterator()
-        return actions.appended(moved)
+        return actions.appended(self._set_transaction(group.app_id, group.sequence, now))
 
     def _abort(self) -> None:
         # OPTIMIZE begins another transaction when it loses to somebody else's.

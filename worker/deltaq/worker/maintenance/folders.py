@@ -42,6 +42,7 @@ def check_folder(path: Path, request: Convert) -> Folder:
             f"there is no folder {request.table} in the lake to convert", table=request.table
         )
     files = sorted(_data_files(path))
+    passed_over = sum(1 for file in path.rglob("*.parquet") if file.is_file()) - len(files)
     if not files:
         raise InvalidRequest(
             f"folder {request.table} has no Parquet files: a file's name must end with .parquet",
@@ -49,7 +50,7 @@ def check_folder(path: Path, request: Convert) -> Folder:
         )
     names = [column.name for column in request.partition_by]
     known: pa.Schema | None = None
-    needs_spark = None
+    needs_spark = f"{passed_over} files have names that readers pass over" if passed_over else None
     for file in files:
         inside = file.relative_to(path)
         _check_partitions(inside, names, request.table)

@@ -14,7 +14,7 @@ import msgspec
 #: Bytes; what delta-rs takes for a small file unless told otherwise.
 TARGET_BYTES = 100 * 1024 * 1024
 #: Files and bytes that are rewritten in one commit; one partition may have more.
-_PACK_FILES, _PACK_BYTES = 250, 16 * 1024 * 1024
+_PACK_FILES, _PACK_BYTES = 1000, 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
