@@ -31,11 +31,12 @@ def live_requests(table: Path) -> list[str]:
     return [request_id for ledger, _, request_id in found if ledger.endswith("/live")]
 
 
-def committed_versions(table: Path) -> list[tuple[str, int]]:
-    """List (request id, version) of all requests in the order of their commits."""
+def committed_versions(table: Path, *, maintenance: bool = True) -> list[tuple[str, int]]:
+    """List (request id, version) of all requests, or all but maintenance, in order of commits."""
     return [
         (request_id, version)
         for version, note in _notes(table)
+        if maintenance or not note["deltaq"].endswith("/maintenance")
         for _, request_id in note["requests"]
     ]
 

@@ -72,7 +72,8 @@ def judge(path: Path, told: dict[str, Told]) -> TableVerdict:
         path: Folder of the table.
         told: By request id, for the requests on this table.
     """
-    versions = committed_versions(path)
+    # Nobody was told of the maintenance that nobody asked for.
+    versions = committed_versions(path, maintenance=False)
     in_log = Counter(request_id for request_id, _ in versions)
     good = {i for i in told if Work.of(i).kind is not Kind.BAD}
     done = [Work.of(request_id) for request_id, _ in versions]
