@@ -448,7 +448,7 @@ def test_a_redis_that_forgot_everything_ends_the_backfill_once(
     assert loads.rows(manifest) == list(range(1200))
 
 
-def test_a_signed_backfill_is_adopted_and_one_that_is_not_is_left_alone(
+def test_a_signed_backfill_is_adopted_and_one_that_is_not_fails(
     loader: Callable[..., Loads],
 ) -> None:
     loads = loader(signing_key="k" * 32)
@@ -460,7 +460,9 @@ def test_a_signed_backfill_is_adopted_and_one_that_is_not_is_left_alone(
 
     assert loads.end(signed).ending is Ending.ADOPTED
 
-    assert loads.backfill(unsigned).verdict() is None
+    refused = loads.end(unsigned)
+    assert refused.error is not None
+    assert refused.error.code == "invalid_signature"
     request = stage_adopt(loads.bench.staging, unsigned, rows=1, signer=signer)
     staged = loads.bench.staging.request_path(request.table, request.request_id)
     signer.check_request(request, staged)

@@ -12,7 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deltaq.tasks.backfill import Backfill, Ending, Verdict, list_backfills, unbegun
-from deltaq.tasks.errors import DeltaqError, ErrorInfo, RequestError, StorageUnavailable
+from deltaq.tasks.errors import (
+    DeltaqError,
+    ErrorInfo,
+    InvalidSignature,
+    RequestError,
+    StorageUnavailable,
+    info_from_error,
+)
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
@@ -99,6 +106,8 @@ class Finisher:
                 unprepared += self.look(backfill_id)
             except (StorageUnavailable, OSError):
                 raise
+            except InvalidSignature as exc:
+                self._refuse(self.open(backfill_id), exc)
             except RequestError as exc:
                 if backfill_id not in self._damaged:
                     self._damaged.add(backfill_id)
@@ -159,6 +168,17 @@ class Finisher:
                 "" if part is None else f" in part {part}",
                 error.message,
             )
+
+    def _refuse(self, backfill: Backfill, exc: InvalidSignature) -> None:
+        """Fail a backfill that nobody with the key began, as a request would."""
+        verdict = Verdict(
+            ending=Ending.FAILED,
+            at_ms=_now_ms(),
+            error=info_from_error(exc),
+            cleaned=not backfill.prepared(),
+        )
+        if backfill.decide(verdict):
+            logger.warning("backfill %s failed: %s", backfill.backfill_id, exc)
 
     def _begin_adopting(self, backfill: Backfill, manifest: Manifest) -> None:
         if backfill.decide(Verdict(ending=Ending.ADOPTING, at_ms=_now_ms())):
