@@ -24,7 +24,7 @@ def test_what_is_no_name_and_password_is_refused_and_not_shown(shell: Shell, aut
     code, _, err = shell.run("flower")
 
     assert code == 2
-    assert "flower_auth (DELTAQ_FLOWER_AUTH): Value error, it must be a name and a password" in err
+    assert "flower_auth (DELTAQ_FLOWER_AUTH): it must be a name and a password" in err
     assert "s3cr" not in err
 
 

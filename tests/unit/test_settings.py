@@ -93,6 +93,33 @@ def test_mistakes_are_named_with_where_they_were_made(
         load_settings(lake="/lake")
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("policy_hours", "22-6", "two times of day in UTC, as '22:00-06:00'"),
+        ("policy_vacuum_hours", "3", "at least 168, or 0"),
+        ("queues", "comits", "Input should be 'commits', 'bulk', 'reads' or 'maintenance'"),
+        ("signing_key", "short", "it must have 32 characters or more"),
+        ("spark_conf", "{", "it must be JSON: Expecting property name"),
+        ("spark_memory", "lots", "it must be a number of megabytes or gigabytes"),
+        ("user", "ann\nbob", "it must be 1 to 100 characters in one line"),
+    ],
+)
+def test_a_mistake_is_told_once_and_without_pydantics_words_for_programmers(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str, told: str
+) -> None:
+    variable = f"DELTAQ_{name.upper()}"
+    monkeypatch.setenv(variable, given)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(lake="/lake")
+    message = str(caught.value)
+    assert message.startswith(f"{name} ({variable}): ")
+    assert told in message
+    assert message.count(variable) == 1
+    assert not any(word in message for word in ("Value error", "pattern", "validation", "source"))
+    assert caught.value.details == {"settings": [name]}
+
+
 def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTAQ_LAEK", "/lake")
     with pytest.raises(ConfigurationError, match="DELTAQ_LAEK"):

@@ -27,6 +27,7 @@ from deltaq.tasks.masking import masked_values
 from deltaq.tasks.policy import HOURS
 from deltaq.tasks.redis_url import SCHEMES, for_celery, with_certificates, with_password
 from deltaq.tasks.request import SAFE_RETENTION_HOURS
+from deltaq.tasks.setting_errors import unreadable, wrong_values
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.tasks.variable_files import VariableFiles, file_variable, variable_value
 
@@ -335,15 +336,11 @@ def load_settings(**arguments: Any) -> Settings:
     try:
         return Settings(**given)
     except pydantic.ValidationError as exc:
-        problems = [_problem(error, given) for error in exc.errors()]
-        raise ConfigurationError(
-            "; ".join(problems), details={"settings": [str(e["loc"][0]) for e in exc.errors()]}
-        ) from exc
+        raise wrong_values(exc, lambda name: _place(name, given), Settings.model_fields) from exc
     except OSError as exc:
         raise ConfigurationError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
     except ValueError as exc:  # TOML that does not parse, JSON in a variable, a secret's file
-        cause = f": {exc.__cause__}" if exc.__cause__ else ""
-        raise ConfigurationError(f"settings cannot be read: {exc}{cause}") from exc
+        raise unreadable(exc, lambda name: _place(name, given)) from exc
 
 
 def _refuse_unknown_variables() -> None:
@@ -358,19 +355,12 @@ def _refuse_unknown_variables() -> None:
         )
 
 
-def _problem(error: Any, arguments: dict[str, Any]) -> str:
-    name = str(error["loc"][0])
+def _place(name: str, arguments: dict[str, Any]) -> str:
     variable = variable_of(name)
-    if error["type"] == "missing":
-        return f"{name} is not set: give it as an argument, as {variable} or in {CONFIG_FILE}"
     if name in arguments:
-        place = "argument"
-    elif variable_value(variable) is not None:
-        place = variable
-    elif name in SECRETS and variable_value(file_variable(variable)) is not None:
-        place = file_variable(variable)
-    else:
-        place = str(config_file())
-    if error["type"] == "extra_forbidden":
-        return f"unknown setting {name} ({place}){did_you_mean(name, Settings.model_fields)}"
-    return f"{name} ({place}): {error['msg']}"
+        return "argument"
+    if variable_value(variable) is not None:
+        return variable
+    if name in SECRETS and variable_value(file_variable(variable)) is not None:
+        return file_variable(variable)
+    return str(config_file())

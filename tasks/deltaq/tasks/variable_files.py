@@ -13,6 +13,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
+from deltaq.tasks.errors import ConfigurationError
+
 #: Secrets are short; whoever names a device by mistake shall hear of it.
 _MOST_CHARACTERS = 64 * 1024
 _SUFFIX = "_FILE"
@@ -50,13 +52,23 @@ class VariableFiles(EnvSettingsSource):
         if path is None:
             return None, key, is_complex
         if variable_value(variable) is not None:
-            raise ValueError(f"{variable} and {file_variable(variable)} are both set: use one")
-        return _read(Path(path)), key, is_complex
+            raise ConfigurationError(
+                f"{variable} and {file_variable(variable)} are both set: use one",
+                details={"settings": [field_name]},
+            )
+        try:
+            return _read(Path(path)), key, is_complex
+        except (OSError, ValueError) as exc:
+            raise ConfigurationError(
+                f"{field_name} ({file_variable(variable)}): {path} cannot be read: "
+                f"{exc.strerror if isinstance(exc, OSError) else exc}",
+                details={"settings": [field_name]},
+            ) from exc
 
 
 def _read(path: Path) -> str:
     with path.open() as file:
         text = file.read(_MOST_CHARACTERS + 1)
     if len(text) > _MOST_CHARACTERS:
-        raise ValueError(f"{path}: more than {_MOST_CHARACTERS} characters are no setting")
+        raise ValueError(f"more than {_MOST_CHARACTERS} characters are no setting")
     return text.removesuffix("\n").removesuffix("\r")  # editors end the last line
