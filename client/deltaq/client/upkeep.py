@@ -184,7 +184,8 @@ class Upkeep:
             QueueUnavailable: Redis did not answer; the staged file is kept and named.
 
         Examples:
-            >>> client.checkpoint("prices").result(timeout=60).state
+            >>> future = client.checkpoint("prices")
+            >>> future.result(timeout=60).state
             <State.COMMITTED: 'committed'>
         """
         request = checkpoint_request(
@@ -236,9 +237,12 @@ class Upkeep:
             QueueUnavailable: Redis did not answer; the staged file is kept and named.
 
         Examples:
-            >>> future = client.convert("prices")
-            >>> future.exception(timeout=60).code  # it is a table, not a folder of files
-            'table_exists'
+            >>> future = client.convert("prices")  # no folder of files, but a table already
+            >>> try:
+            ...     future.result(timeout=60)
+            ... except TableExists as error:
+            ...     print(error.code)
+            table_exists
         """
         request = convert_request(
             partition_by=partition_by,
