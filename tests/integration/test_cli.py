@@ -142,6 +142,12 @@ def test_each_verb_of_tables_asks_for_what_its_options_say(shell: Shell, player:
         ),
         ("optimize", ["--zorder", "symbol"], Lane.MAINTENANCE, {"zorder": ("symbol",)}),
         (
+            "optimize",
+            ["--where", "day < 3", "--target-bytes", "65536"],
+            Lane.MAINTENANCE,
+            {"where": "day < 3", "target_bytes": 65536},
+        ),
+        (
             *("vacuum", ["--retention-hours", "1", "--force", "--dry-run"], Lane.MAINTENANCE),
             {"retention_hours": 1, "force": True, "dry_run": True},
         ),

@@ -134,6 +134,23 @@ def optimize(
             show_default=False,
         ),
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Only partitions for which it holds; it names no other columns.",
+            show_default=False,
+        ),
+    ] = None,
+    target_bytes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BYTES",
+            min=1,
+            help="Which files are small, and how large they become.",
+            show_default=False,
+        ),
+    ] = None,
     request_id: RequestId = None,
     lane: LaneChoice = Lane.MAINTENANCE,
     engine: Engine = None,
@@ -146,12 +163,14 @@ def optimize(
 ) -> None:
     """Compact the small files of a table; its rows stay as they are.
 
-    Example: deltaq optimize prices --zorder symbol
+    Example: deltaq optimize prices --where "day < '2024-06-01'"
     """
     with Client(lake=lake, redis_url=redis_url) as client:
         future = client.optimize(
             table,
             zorder=zorder or None,
+            where=where,
+            target_bytes=target_bytes,
             request_id=request_id,
             lane=lane,
             engine=engine,
