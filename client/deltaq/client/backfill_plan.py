@@ -18,7 +18,7 @@ from deltaq.tasks.manifest import Part, Slice
 #: Bytes of source in a part. Many more would leave workers waiting for the last one.
 PART_BYTES = 96 << 20
 #: Little work is shared, too: it is cut into so many parts, but into none smaller than this.
-_SHARES, _SMALLEST = 8, 16 << 20
+_SHARES, _SMALLEST = 16, 8 << 20
 #: Very much work has larger parts instead of more: each is a file and a message.
 _MOST_PARTS = 20_000
 #: What opening a file costs, in bytes that could be read meanwhile.
