@@ -382,6 +382,11 @@ def test_a_shell_tells_errors_by_exit_codes(system: System, table: str, tmp_path
     assert said(system, table, "a.csv", "--request-id", table, folder=tmp_path)[0] == 0
     code, _, err = said(system, "cancel", table, folder=tmp_path)
     assert (code, "cannot be cancelled" in err) == (1, True)
+    (tmp_path / "b.csv").write_text("a\none\n")
+    options = ["-c", "a bigint", "--request-id", f"{table}-b"]
+    code, _, err = said(system, table, "b.csv", *options, folder=tmp_path)
+    assert (code, "b.csv: line 2" in err) == (1, True)
+    assert f"go on: deltaq backfill resume {table}-b" in err
 
 
 def test_ctrl_c_and_a_timeout_end_the_wait_and_not_the_backfill(

@@ -15,7 +15,7 @@ from deltaq.client.backfill_future import BackfillFuture
 from deltaq.client.cli_submitting import Engine, PartitionBy, RequestId, describe_outcome
 from deltaq.client.cli_tables import named_types
 from deltaq.client.client import Client
-from deltaq.tasks.errors import InvalidRequest, ResultTimeout
+from deltaq.tasks.errors import DeltaqError, InvalidRequest, ResultTimeout
 from deltaq.tasks.manifest import Csv
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.request import LoadMode, SchemaMode
@@ -255,6 +255,14 @@ def _end(future: BackfillFuture, *, wait: bool, timeout: float | None, as_json: 
             f"backfill resume {backfill_id}. Stop it: deltaq backfill cancel {backfill_id}",
             err=True,
         )
+        raise
+    except DeltaqError:
+        if future.done() and not as_json:
+            typer.echo(
+                f"deltaq: nothing of backfill {backfill_id} is in the table; when its sources are "
+                f"mended, go on: deltaq backfill resume {backfill_id}",
+                err=True,
+            )
         raise
     typer.echo(msgspec.json.encode(outcome) if as_json else describe_outcome(outcome))
 
