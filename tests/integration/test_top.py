@@ -83,11 +83,11 @@ def test_workers_are_counted_with_the_state_of_spark(look: Look) -> None:
     assert "workers  4 alive, 0 of 16 slots busy, Spark ready on 4, 0 MiB\n" in drawn
 
 
-def test_commits_are_counted_between_the_signs_of_life_of_each_worker(
+def test_work_is_counted_between_the_signs_of_life_of_each_worker(
     settings: Settings, player: Player
 ) -> None:
     def tell(name: str, up: float, commits: int) -> None:
-        facts = WorkerFacts(name=name, up_seconds=up, commits=commits)
+        facts = WorkerFacts(name=name, up_seconds=up, commits=commits, settled=3 * commits)
         beat(Scripts(player.client), facts)
 
     with Watcher(settings) as watcher:
@@ -97,7 +97,8 @@ def test_commits_are_counted_between_the_signs_of_life_of_each_worker(
         tell("a", up=12.0, commits=120)
         tell("b", up=52.0, commits=1004)
         for _ in range(2):  # no sign of life in between
-            assert watcher.look().commits_per_second == 12.0
+            look = watcher.look()
+            assert (look.commits_per_second, look.settled_per_second) == (12.0, 36.0)
         tell("a", up=0.5, commits=1)  # it was started again
         assert watcher.look().commits_per_second == 2.0
 

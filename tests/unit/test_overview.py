@@ -46,6 +46,7 @@ def test_the_totals_come_first() -> None:
         tables=[table("a", 20), table("b", lanes=bulk)],
         idle_tables=998,
         rates={"a": 120.4, "b": 30},
+        settled_per_second=150.4,
         commits_per_second=12.4,
         workers=[
             worker("w1", slots=4, busy=3, spark="ready", memory_bytes=300 * MiB),

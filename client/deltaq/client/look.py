@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         tables: Those for which requests wait, or did at the last look.
         idle_tables: Those in the lake for which none wait, as far as this machine sees the lake.
-        rates: Requests settled in a second since the last look, by table.
-        commits_per_second: Commits that the workers made between their last two signs of life.
+        rates: Requests settled in a second since the last look, by table; of tables for which
+            requests waited at both.
+        settled_per_second: Requests of all tables that the workers settled, between their last two
+            signs of life.
+        commits_per_second: Commits that they made in that time.
         workers: Those that run, and those that lately went silent.
         dead_letters: How many requests are given up.
         problem: Why there was nothing to see.
@@ -41,6 +44,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tables: list[TableStatus] = []
     idle_tables: int = 0
     rates: dict[str, float] = {}
+    settled_per_second: float = 0.0
     commits_per_second: float = 0.0
     workers: list[WorkerStatus] = []
     dead_letters: int = 0
@@ -58,7 +62,8 @@ class Watcher:
         self._redis = connect(settings, retries=0)
         self._reader = StatusReader(self._redis)
         self._disk = _Disk(settings)
-        self._pace = _Pace()
+        self._settling = _Pace(lambda facts: facts.settled)
+        self._committing = _Pace(lambda facts: facts.commits)
         self._settled: dict[str, int] = {}
         self._at = 0.0
 
@@ -90,7 +95,8 @@ class Watcher:
             tables=tables,
             idle_tables=len(self._disk.tables.difference(t.table for t in tables if t.lanes)),
             rates=rates,
-            commits_per_second=self._pace.commits_per_second(workers),
+            settled_per_second=self._settling.per_second(workers),
+            commits_per_second=self._committing.per_second(workers),
             workers=workers,
             dead_letters=self._disk.dead_letters,
         )
@@ -104,13 +110,14 @@ class Watcher:
 
 
 class _Pace:
-    """How fast workers commit, by their own count and clocks: looks and signs of life differ."""
+    """How fast a count of workers grows, by their own clocks: looks and signs of life differ."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[WorkerFacts], int]) -> None:
+        self._count = count
         self._last: dict[str, WorkerFacts] = {}
         self._rates: dict[str, float] = {}
 
-    def commits_per_second(self, workers: Sequence[WorkerStatus]) -> float:
+    def per_second(self, workers: Sequence[WorkerStatus]) -> float:
         alive = {worker.facts.name: worker.facts for worker in workers if not worker.is_lost}
         self._rates = {name: self._rate(facts) for name, facts in alive.items()}
         self._last = alive
@@ -122,7 +129,7 @@ class _Pace:
             return 0.0
         if last.up_seconds == facts.up_seconds:  # no sign of life since
             return self._rates[facts.name]
-        return (facts.commits - last.commits) / (facts.up_seconds - last.up_seconds)
+        return (self._count(facts) - self._count(last)) / (facts.up_seconds - last.up_seconds)
 
 
 class _Disk:

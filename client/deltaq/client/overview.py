@@ -113,7 +113,7 @@ def _totals(look: Look, width: int) -> Iterator[Line]:
         f"{len(waiting):,} of {len(waiting) + look.idle_tables:,} tables",
         f"{sum(map(bytes_of, waiting)) / MiB:,.1f} MiB",
         *([f"oldest {duration(max(map(age_of, waiting)))}"] if waiting else []),
-        f"{sum(look.rates.values()):,.0f} done/s in {look.commits_per_second:,.0f} commits/s",
+        f"{look.settled_per_second:,.0f} done/s in {look.commits_per_second:,.0f} commits/s",
     ]
     yield from _total("queue", queue, width)
     if failing := sum(table.retrying is not None for table in look.tables):

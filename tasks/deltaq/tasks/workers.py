@@ -31,6 +31,7 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         slots: Tasks that it can run at once.
         busy: Tasks that it runs.
         commits: How many it has made.
+        settled: Requests that came to an outcome by it.
         spark: ``off``, ``starting``, ``ready``, ``failed`` or ``stopped``.
         memory_bytes: Resident memory of the worker without its JVM.
         jvm_memory_bytes: Resident memory of its JVM; 0 when there is none.
@@ -45,6 +46,7 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     slots: int = 0
     busy: int = 0
     commits: int = 0
+    settled: int = 0
     spark: str = "off"
     memory_bytes: int = 0
     jvm_memory_bytes: int = 0

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -15,6 +16,8 @@ from celery.worker import state
 
 from deltaq.tasks.connection import Scripts, connect
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.outcome import Outcome
+from deltaq.tasks.request import Lane, Request
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.workers import (
     BEAT_EVERY,
@@ -49,7 +52,7 @@ class Health:
         self.serving = threading.Event()
         #: Whether Redis answers; of the heartbeat, which asks it all the time.
         self.redis = _RedisHeard()
-        self.commits = CommitCount()
+        self.work = WorkCount()
         self._settings = settings
         self._name = name
         self._warm = warm
@@ -89,7 +92,8 @@ class Health:
             queues=self._settings.queues,
             slots=self._settings.concurrency,
             busy=len(state.active_requests),
-            commits=self.commits.made,
+            commits=self.work.commits,
+            settled=self.work.requests,
             spark=self.engines["spark"],
             memory_bytes=self._process.memory_info().rss,
             jvm_memory_bytes=_resident_bytes(self._warm.jvm_pid if self._warm else None),
@@ -97,17 +101,23 @@ class Health:
         )
 
 
-class CommitCount(Observer):
-    """How many commits a worker has made."""
+class WorkCount(Observer):
+    """How many commits a worker has made, and how many requests came to an outcome by it."""
 
     def __init__(self) -> None:
-        self.made = 0
+        self.commits = 0
+        self.requests = 0
         self._lock = threading.Lock()
 
     def group_committed(self, commit: GroupCommitted) -> None:
         """Count it."""
         with self._lock:
-            self.made += 1
+            self.commits += 1
+
+    def settled(self, lane: Lane, outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
+        """Count them."""
+        with self._lock:
+            self.requests += len(outcomes)
 
 
 @dataclass(eq=False)

@@ -41,7 +41,7 @@ class Monitor:
     def observers(self) -> list[Observer]:
         """Who wants to be told of the work."""
         metrics = [] if self._metrics is None else [self._metrics.observer]
-        return [self.health.commits, *metrics]
+        return [self.health.work, *metrics]
 
     def start(self) -> None:
         """Begin to look and to tell."""
