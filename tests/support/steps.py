@@ -74,9 +74,11 @@ def _second(_first: Any, table: str, *_: Any, **__: Any) -> str:
 #: Where each step is; some are at one place for each engine.
 HOOKS: dict[Step, tuple[Hook, ...]] = {
     Step.STAGING: _hook(
-        "client.async_core:stage", "before", lambda _area, draft, _rows: draft.table
+        "client.async_core:stage", "before", lambda _, draft, *__, **___: draft.table
     ),
-    Step.STAGED: _hook("client.async_core:stage", "after", lambda _area, draft, _rows: draft.table),
+    Step.STAGED: _hook(
+        "client.async_core:stage", "after", lambda _, draft, *__, **___: draft.table
+    ),
     Step.SUBMITTED: _hook(
         "tasks.inbox:Inbox.submit", "after", lambda _, request, **__: request.table
     ),
