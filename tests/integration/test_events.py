@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from celery.worker import state as celery_state
 from kombu.transport import redis as transport
+from pydantic import SecretStr
 
 from deltaq.client import Client, RequestCancelled
 from deltaq.tasks.broker import make_celery
@@ -215,6 +216,23 @@ def test_a_broker_that_is_gone_hurts_nobody_and_is_found_again(
         return bool(listener.of(after))
 
     wait_until(is_told, within=30)
+
+
+def test_a_broker_that_is_away_is_told_of_once(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1")})
+    looks: set[float] = set()
+    with make_celery(away) as app:
+        events = make_events(app, away, 1000)
+
+        def has_looked_again() -> bool:
+            looks.add(events._looked)
+            return len(looks) > 3
+
+        wait_until(has_looked_again, within=30)
+        events.close()
+    assert caplog.text.count("no task events are sent") == 1
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.workers import read_workers
-from deltaq.worker.disks import look_at
+from deltaq.worker.disks import Disks, look_at
 from deltaq.worker.health import Health, Heartbeat
 from deltaq.worker.warm import WarmSpark, WarmState
 from tests.support.disk import small_disk
@@ -93,6 +94,22 @@ def test_a_lake_that_is_no_folder_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("")
 
     assert "cannot be written" in str(look_at(tmp_path / "lake", least=0).problem)
+
+
+def test_a_folder_that_cannot_be_used_is_logged_once_and_again_when_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lake = tmp_path / "lake"
+    lake.write_text("no folder")
+    disks = Disks(load_settings(lake=lake, staging=tmp_path / "staging"))
+    disks.start()
+    wait_until(lambda: "not ready: " in caplog.text)
+    lake.unlink()
+    wait_until(lambda: f"{lake} can be used again" in caplog.text)
+    disks.close()
+
+    assert caplog.text.count("not ready: ") == 1
 
 
 @pytest.fixture

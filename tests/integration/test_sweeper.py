@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -101,3 +103,24 @@ def test_more_tables_than_one_call_looks_at_are_all_found(
             client.append(f"t{n}", ROWS)
 
     assert sweeper.sweep(hurried=True) == 1100
+
+
+def test_what_puts_sweeps_off_is_told_once_and_so_is_its_end(
+    settings: Settings, player: Player, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    place = tmp_path / "staging"
+    place.write_text("no folder")
+    sweeper = make_sweeper(player.client, settings.model_copy(update={"staging": place}))
+    sweeper.start()
+    try:
+        for _ in range(3):
+            wait_until(lambda: not sweeper._hurried)
+            sweeper.hurry()
+        wait_until(lambda: "sweeps are put off" in caplog.text)
+        place.unlink()
+        wait_until(lambda: "sweeps go on" in caplog.text)
+    finally:
+        sweeper.close()
+
+    assert caplog.text.count("sweeps are put off") == 1

@@ -96,9 +96,17 @@ class Disks:
             if turn % _COUNT_EVERY == 0:
                 self._count_dead_letters()
             for name, folder in self._folders.items():
-                self._found[name] = look_at(folder, least=self._least)
+                found = look_at(folder, least=self._least)
+                self._log_change(folder, self._found[name].problem, found.problem)
+                self._found[name] = found
             if self._closing.wait(_EVERY):
                 return
+
+    def _log_change(self, folder: Path, before: str | None, now: str | None) -> None:
+        if now is not None and before is None:
+            logger.warning("not ready: %s", now)
+        elif now is None and before is not None:
+            logger.info("%s can be used again", folder)
 
     def _count_dead_letters(self) -> None:
         letters = self._staging.root.glob("dead/*/*.json")

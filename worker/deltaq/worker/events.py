@@ -172,8 +172,6 @@ class Events(Observer):
                 logger.warning("no task events are sent: %s", exc, exc_info=not foreseen)
             self._failing = True
             self._hear(0)
-        else:
-            self._failing = False
 
     def _tell(self) -> None:
         with self._lock:
@@ -227,6 +225,7 @@ class Events(Observer):
                 delivery_mode=1,
             )
             self._hear(producer.channel.heard)
+        self._failing = False
 
     def _hear(self, listeners: int) -> None:
         listened, self._listened = self._listened, listeners > 0

@@ -73,6 +73,7 @@ class Sweeper:
         self._backfills = backfills
         self._cleaned = 0.0
         self._closing = self._hurried = False
+        self._put_off = ""  # why, so that the same is not told each second
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deltaq-sweeper", daemon=True)
 
@@ -114,10 +115,16 @@ class Sweeper:
                     self.clean(older_than=_CLEAN_INTERVAL)
                     self._backfills.expire()
             except DeltaqError as exc:
-                logger.warning("sweep put off: %s", exc)
+                if self._put_off != exc.message:
+                    logger.warning("sweeps are put off: %s", exc)
+                self._put_off = exc.message
             except Exception:
                 # Whatever it was, forgotten tables must be found the next time.
                 logger.exception("sweep put off")
+            else:
+                if self._put_off:
+                    logger.info("sweeps go on")
+                self._put_off = ""
             self._woken.wait(self._settings.sweep_interval)
             self._woken.clear()
             if self._closing:
