@@ -237,17 +237,25 @@ class Committer:
             return
         if performed.commit.more is not None:
             turn.ledgers[group.lane] = last
-            self._inbox.put_down(
-                group.table, group.lane, performed.commit.more, token=turn.lease.token
-            )
-            if Lane.LIVE not in self._lanes:  # other workers are to have the table in between
-                turn.end()
+            self._put_down(turn, group, performed.commit.more)
             return
+        turn.gathered, turn.commit_seconds = len(group.members), time.time() - began
+        self._conclude(turn, group, performed, began=began, attempt=attempt)
+
+    def _put_down(self, turn: Turn, group: CommitGroup, more: Slices) -> None:
+        """Leave a request that is done in slices where it is, with how far it came."""
+        self._inbox.put_down(group.table, group.lane, more, token=turn.lease.token)
+        if Lane.LIVE not in self._lanes:  # other workers are to have the table in between
+            turn.end()
+
+    def _conclude(
+        self, turn: Turn, group: CommitGroup, performed: Performed, *, began: float, attempt: int
+    ) -> None:
+        """Acknowledge a group that is in the table, and tell who looks on."""
         turn.ledgers[group.lane] = group.sequence
         self._pacing.note(group)
         if performed.commit.version is None:  # the table is gone, and its ledgers with it
             turn.ledgers.clear()
-        turn.gathered, turn.commit_seconds = len(group.members), time.time() - began
         outcomes = committed(group, performed, began=began, attempt=attempt)
         try:
             self._settlement.acknowledge(turn.lease, group, outcomes)
