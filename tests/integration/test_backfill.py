@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -504,6 +505,29 @@ def test_a_vacuum_keeps_the_files_of_a_running_backfill(loads: Loads) -> None:
 
     loads.end(manifest)
     check_vacuum(vacuum, loads.bench.staging)
+
+
+def test_what_ended_long_ago_or_never_began_is_removed_whatever_else_is_there(
+    loads: Loads,
+) -> None:
+    parts = parquet_parts(loads.folder / "sources", [prices(rows=1)])
+    damaged, ended, running = (
+        begin(loads.bench.staging, manifest_of(SCHEMA, parts, backfill_id=backfill_id))
+        for backfill_id in ("a-damaged", "b-ended", "c-running")
+    )
+    damaged.decide(Verdict(ending=Ending.FAILED, at_ms=0, cleaned=True))
+    (damaged.folder / "verdict.json").write_text("{")
+    ended.decide(Verdict(ending=Ending.FAILED, at_ms=0, cleaned=True))
+    left, recent = (damaged.folder.with_name(name) for name in ("d-left", "e-recent"))
+    for folder in (left, recent):
+        folder.mkdir()
+    os.utime(left, (0, 0))
+
+    assert loads.backfills.expire() == 2
+
+    there = {file.name for file in damaged.folder.parent.iterdir()}
+    assert there == {"a-damaged", "c-running", "e-recent"}
+    assert running.verdict() is None
 
 
 def test_live_writes_go_on_between_parts(loads: Loads, client: Client) -> None:

@@ -146,7 +146,10 @@ class Finisher:
         removed = 0
         for backfill_id in list_backfills(self._staging):
             backfill = self.open(backfill_id)
-            verdict = backfill.verdict()
+            try:
+                verdict = backfill.verdict()
+            except RequestError:  # damaged, or not signed; it must not keep the others
+                continue
             if verdict and verdict.cleaned and verdict.at_ms + self._keep * 1000 < _now_ms():
                 backfill.remove()
                 removed += 1
