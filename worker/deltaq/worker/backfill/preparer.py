@@ -59,6 +59,7 @@ class Preparer:
         self._observer = observer
         self._process = Process()
         self._executors = Executors(warm) if warm else None
+        self._put_off = ""  # why, so that the same is not told with each sweep
         self._hinted = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -92,11 +93,14 @@ class Preparer:
             try:
                 while not self._closing.is_set() and (taken := self._take()):
                     self._prepare(*taken)
+                self._put_off = ""
             except DeltaqError as exc:
-                logger.warning("backfills put off: %s", exc)
+                if self._put_off != exc.message:
+                    logger.warning("backfills are put off: %s", exc)
+                self._put_off = exc.message
             except Exception:
                 # Whatever it was, the next hint comes with the next sweep.
-                logger.exception("backfills put off")
+                logger.exception("backfills are put off")
             if not self._hinted.wait(_IDLE):
                 self._process.stop()
                 self._hinted.wait()
