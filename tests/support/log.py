@@ -16,11 +16,11 @@ def actions(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield int(entry.stem), json.loads(line)
 
 
-def committed_requests(table: Path) -> list[tuple[str, int, str]]:
-    """List (ledger, sequence, request id) of all requests in the order of their commits."""
+def committed_requests(table: Path, *, maintenance: bool = True) -> list[tuple[str, int, str]]:
+    """List (ledger, sequence, request id) of requests, as below, in the order of their commits."""
     return [
         (note["deltaq"], sequence, request_id)
-        for _, note in _notes(table)
+        for _, note in _notes(table, maintenance=maintenance)
         for sequence, request_id in note["requests"]
     ]
 
@@ -35,17 +35,18 @@ def committed_versions(table: Path, *, maintenance: bool = True) -> list[tuple[s
     """List (request id, version) of all requests, or all but maintenance, in order of commits."""
     return [
         (request_id, version)
-        for version, note in _notes(table)
-        if maintenance or not note["deltaq"].endswith("/maintenance")
+        for version, note in _notes(table, maintenance=maintenance)
         for _, request_id in note["requests"]
     ]
 
 
-def _notes(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _notes(table: Path, *, maintenance: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     for version, action in actions(table):
         written = action.get("commitInfo", {}).get("userMetadata")
         if written and "deltaq" in written:
-            yield version, json.loads(written)
+            note = json.loads(written)
+            if maintenance or not note["deltaq"].endswith("/maintenance"):
+                yield version, note
 
 
 def ledgers(table: Path) -> list[tuple[int, str, int]]:
