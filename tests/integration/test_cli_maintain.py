@@ -29,8 +29,12 @@ def test_the_upkeep_of_a_table_is_told_chosen_done_and_told_of(
         for n in range(5):
             client.append("prices", pa.table({"k": [n]})).result(60)
 
+    code, _, said = shell.run("maintain", "prices", "--history")
+    assert (code, said) == (0, "no maintenance in the last 5 commits\n")
+    _, told, _ = shell.run("maintain", "prices", "--set", "zorder=kk")
+    assert b"the policy orders by 'kk', and there is no such column (did you mean 'k'?)" in told
     code, told, _ = shell.run("maintain", "prices", "--set", "zorder=k", "--set", "zorder_hours=0")
-    assert code == 0
+    assert (code, b"no such column" in told) == (0, False)
     stored, policy = told.decode().splitlines()[:2]
     assert stored.startswith("prices: 5 files (1 would do), ")
     assert stored.endswith(" bytes, 5 rows, 1 partitions")
@@ -48,7 +52,7 @@ def test_the_upkeep_of_a_table_is_told_chosen_done_and_told_of(
     code, told, _ = shell.run("maintain", "prices", "--history")
     assert (code, told.count(b"optimize")) == (0, 2)
     lines = shell.run("maintain", "prices", "--history", "--json")[1].splitlines()
-    assert [json.loads(line)["version"] for line in lines] == [7, 6]
+    assert [json.loads(line)["version"] for line in lines] == [8, 7]
 
     code, _, said = shell.run("maintain", "prices", "--set", "compact=3")
     assert (code, "did you mean 'compact_files'?" in said) == (1, True)

@@ -13,6 +13,7 @@ from deltaq.client.tabular import as_json as json_of
 from deltaq.client.tabular import show_table
 from deltaq.tasks.policy import Policy, default_policy, policy_properties, table_policy
 from deltaq.tasks.settings import load_settings
+from deltaq.tasks.suggest import did_you_mean
 from deltaq.tasks.verbs import TABLE, Json, Lake, RedisUrl, TableName, Timeout
 
 app = typer.Typer()
@@ -63,10 +64,11 @@ def maintain(
             _show_history(client, table, timeout, as_json)
             return
         told = client.analyze(table, timeout=timeout)
-        properties = client.detail(table, timeout=timeout)["properties"]
+        detail = client.detail(table, timeout=timeout)
         policy = table_policy(
-            properties, default_policy(load_settings(lake=lake, redis_url=redis_url))
+            detail["properties"], default_policy(load_settings(lake=lake, redis_url=redis_url))
         )
+    told["suggestions"] += _absent(policy, [column["name"] for column in detail["schema"]])
     if as_json:
         typer.echo(json_of({"policy": msgspec.structs.asdict(policy), **told}))
         return
@@ -80,6 +82,15 @@ def _wish(text: str) -> tuple[str, Any]:
     if name == "zorder":
         return name, [column for column in value.split(",") if column]
     return name, value
+
+
+def _absent(policy: Policy, columns: list[str]) -> list[str]:
+    """Tell of columns in a policy that the table lacks, by which workers do not order."""
+    return [
+        f"the policy orders by {name!r}, and there is no such column{did_you_mean(name, columns)}"
+        for name in policy.zorder
+        if name not in columns
+    ]
 
 
 def _show(table: str, policy: Policy, told: dict[str, Any]) -> None:
@@ -117,6 +128,9 @@ def _show_history(client: Client, table: str, timeout: float, as_json: bool) -> 
     if as_json:
         for commit in done:
             typer.echo(json_of({name: commit[name] for name in ("version", "timestamp", "user")}))
+        return
+    if not done:
+        typer.echo(f"no maintenance in the last {len(commits):,} commits", err=True)
         return
     show_table(
         ["version", "when", "operation", "why"],
