@@ -469,7 +469,7 @@ def test_what_asks_for_a_table_that_is_not_there_is_told(prices: Applier) -> Non
             ConstraintViolated,
             "k > 5",
         ),
-        (lambda t: t.apply(make_append()), StagedDataMissing, "is gone"),
+        (lambda t: t.apply(make_append()), StagedDataMissing, "is not there"),
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "code", "request"),
 )

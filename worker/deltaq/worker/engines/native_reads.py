@@ -130,7 +130,7 @@ def detail(handle: Handle) -> dict[str, Any]:
         "size_bytes": sum(sizes.values()),
         "created_at": created.isoformat(),
         "comment": metadata.description,
-        "properties": metadata.configuration,
+        "properties": dict(sorted(metadata.configuration.items())),
         "features": sorted({*(protocol.writer_features or ()), *(protocol.reader_features or ())}),
         "min_reader_version": protocol.min_reader_version,
         "min_writer_version": protocol.min_writer_version,

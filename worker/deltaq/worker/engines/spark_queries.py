@@ -83,7 +83,7 @@ def description(table: str, snapshot: Snapshot, told: dict[str, Any]) -> dict[st
         "size_bytes": told["sizeInBytes"],
         "created_at": told["createdAt"].astimezone(UTC).isoformat(),
         "comment": told["description"],
-        "properties": dict(told["properties"]),
+        "properties": dict(sorted(dict(told["properties"]).items())),
         "features": list(told["tableFeatures"]),
         "min_reader_version": told["minReaderVersion"],
         "min_writer_version": told["minWriterVersion"],
