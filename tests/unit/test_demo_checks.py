@@ -46,6 +46,13 @@ def test_a_log_that_names_each_request_once_and_in_order_passes() -> None:
     check_log("prices", history([(1, "a"), (2, "b")], None, [(3, "c")]), ["c", "b", "a"])
 
 
+def test_what_workers_do_to_keep_a_table_in_shape_is_nobody_s_request() -> None:
+    note = {"deltaq": "deltaq/epoch/maintenance", "requests": [(1, "compacted")]}
+    maintained = pa.table({"userMetadata": [json.dumps(note)]})
+
+    check_log("prices", pa.concat_tables([maintained, history([(1, "a")])]), ["a"])
+
+
 @pytest.mark.parametrize(
     ("log", "said"),
     [
