@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deltaq.tasks.batches import gather
 from deltaq.tasks.errors import InvalidFrame
 from deltaq.worker.backfill.layout import Layout
 from deltaq.worker.backfill.names import file_name, left_behind, partition_folder, partition_value
-from deltaq.worker.backfill.preparing import chunks
 from deltaq.worker.backfill.statistics import file_statistics
 
 
@@ -99,7 +99,7 @@ def test_files_end_at_their_size_and_a_second_run_writes_the_same_ones(tmp_path:
 
 def test_a_part_that_is_too_large_is_taken_in_rounds(tmp_path: Path) -> None:
     batches = [pa.record_batch({"n": list(range(at, at + 1000))}) for at in range(0, 5000, 1000)]
-    rounds = list(chunks(iter(batches), 16_000))
+    rounds = list(gather(iter(batches), 16_000))
     assert [rows.num_rows for rows in rounds] == [2000, 2000, 1000]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.client.frames import Rows
+from deltaq.tasks.batches import gather
 from deltaq.tasks.errors import RequestIdConflict, StagedDataMissing
 from deltaq.tasks.request import FrameRequest, Request, encode_request
 from deltaq.tasks.signing import BLANK, SIGNATURE_KEY, Signer, place_of
@@ -90,7 +90,8 @@ def _write(
         pa.BufferedOutputStream(pa.PythonFile(sink, mode="w"), _BUFFER_BYTES) as stream,
         pq.ParquetWriter(stream, schema, **_FORMAT) as writer,
     ):
-        for group in _row_groups(rows.batches) if rows else ():
+        # Gathered, so that a reader of many small batches does not become many row groups.
+        for group in gather(rows.batches, _GROUP_BYTES) if rows else ():
             writer.write_table(group, row_group_size=max(1, group.num_rows))
             count += group.num_rows
         stream.flush()
@@ -178,20 +179,6 @@ def _identity(draft: Request, schema: pa.Schema) -> bytes:
 @lru_cache(maxsize=100)  # the same frames come again and again
 def _shape(names: tuple[str, ...]) -> str:
     return hashlib.blake2b(msgspec.json.encode(names), digest_size=8).hexdigest()
-
-
-def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Gather batches, so that a reader of many small ones does not become many row groups."""
-    gathered: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        gathered.append(batch)
-        size += batch.nbytes
-        if size >= _GROUP_BYTES:
-            yield pa.Table.from_batches(gathered)
-            gathered, size = [], 0
-    if gathered:
-        yield pa.Table.from_batches(gathered)
 
 
 def _staged_before(area: StagingArea, request: Request) -> Staged:

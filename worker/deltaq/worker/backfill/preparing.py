@@ -15,6 +15,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from deltaq.tasks.backfill import Prepared
+from deltaq.tasks.batches import gather
 from deltaq.tasks.errors import (
     ConstraintViolated,
     DeltaqError,
@@ -91,7 +92,7 @@ def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
     )
     batches = read_part(part, Path(job.folder), plan.schema, manifest.csv, table=manifest.table)
     named = check_partition_values(batches, plan.partition_by, name=manifest.table)
-    for rows in chunks(named, chunk_bytes):
+    for rows in gather(named, chunk_bytes):
         _check_rules(rows, plan, job)
         with _lake_errors(job):
             layout.write(rows)
@@ -143,20 +144,6 @@ def open_table(path: Path) -> DeltaTable | None:
         return DeltaTable(str(path))
     except TableNotFoundError:
         return None
-
-
-def chunks(batches: Iterator[pa.RecordBatch], size_bytes: int) -> Iterator[pa.Table]:
-    """Gather batches until they have a size."""
-    held: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        held.append(batch)
-        size += batch.nbytes
-        if size >= size_bytes:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 def _check_rules(rows: pa.Table, plan: LoadPlan, job: Job) -> None:
