@@ -17,11 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from deltaq.client.backfill_sources import SourceFile
+from deltaq.client.backfill_sources import SourceFile, errors_of
 from deltaq.client.backfill_types import text_type
 from deltaq.client.frames import check_names
 from deltaq.client.tabular import Format, read_json_lines
-from deltaq.tasks.errors import InvalidFrame, StorageUnavailable
 from deltaq.tasks.manifest import Csv
 
 SAMPLED_FILES = 64
@@ -54,7 +53,7 @@ def read_samples(files: Sequence[SourceFile], how: Csv) -> dict[Path, Sample]:
     sampled = {*range(0, len(files), step), len(files) - 1}
     found: dict[Path, Sample] = {}
     for place, file in enumerate(files):
-        with _errors_of(file), _opened(file) as opened:
+        with errors_of(file.path, file.format), _opened(file) as opened:
             header, columns = None, pa.schema([])
             if file.format is Format.CSV:
                 header = _header(opened)
@@ -137,18 +136,3 @@ def whole_lines(text: bytes) -> bytes:
 def _opened(file: SourceFile) -> Iterator[io.BufferedReader]:
     with pa.input_stream(str(file.path)) as stream, io.BufferedReader(stream) as opened:
         yield opened
-
-
-@contextlib.contextmanager
-def _errors_of(file: SourceFile) -> Iterator[None]:
-    try:
-        yield
-    except InvalidFrame as exc:
-        raise InvalidFrame(f"{file.path}: {exc.message}", details=exc.details) from exc
-    except (pa.ArrowException, OSError) as exc:
-        if isinstance(exc, OSError) and exc.errno is not None:  # else it is of the content
-            raise StorageUnavailable(f"{file.path}: cannot be read: {exc.strerror}") from exc
-        raise InvalidFrame(
-            f"{file.path}: it cannot be read as {file.format}: {exc}",
-            details={"path": str(file.path)},
-        ) from exc

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from deltaq.client.backfill_samples import Sample, read_samples
-from deltaq.client.backfill_sources import SourceFile
+from deltaq.client.backfill_sources import SourceFile, errors_of
 from deltaq.client.backfill_types import text_type, wider_type
 from deltaq.client.frames import check_names, column_type
 from deltaq.client.schemas import TableSchema, columns_of
 from deltaq.client.tabular import Format
-from deltaq.tasks.errors import DeltaqError, InvalidFrame, SchemaMismatch, StorageUnavailable
+from deltaq.tasks.errors import DeltaqError, SchemaMismatch
 from deltaq.tasks.manifest import Csv
 from deltaq.tasks.request import Column
 from deltaq.tasks.suggest import did_you_mean
@@ -71,11 +71,9 @@ def _shape(
         schema, group_bytes = _footer(file.path)
     else:
         schema, multiline = samples[file.path].schema, samples[file.path].multiline
-    try:
+    with errors_of(file.path, file.format):
         check_names(schema.names)
         fields = [pa.field(f.name, column_type(f), f.nullable) for f in schema]
-    except InvalidFrame as exc:
-        raise InvalidFrame(f"{file.path}: {exc.message}", details=exc.details) from exc
     # A column that the file has itself is taken from there.
     values = {name: text for name, text in file.values.items() if name not in schema.names}
     fields += [pa.field(name, folders[name]) for name in values]
@@ -89,20 +87,13 @@ def _shape(
 
 
 def _footer(path: Path) -> tuple[pa.Schema, tuple[int, ...]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            meta = file.metadata
-            groups = tuple(
-                sum(group.column(c).total_compressed_size for c in range(group.num_columns))
-                for group in map(meta.row_group, range(meta.num_row_groups))
-            )
-            return file.schema_arrow, groups
-    except (pa.ArrowException, OSError) as exc:
-        if isinstance(exc, OSError) and exc.errno is not None:  # else it is of the content
-            raise StorageUnavailable(f"{path}: cannot be read: {exc.strerror}") from exc
-        raise InvalidFrame(
-            f"{path}: it cannot be read as Parquet: {exc}", details={"path": str(path)}
-        ) from exc
+    with errors_of(path, "Parquet"), pq.ParquetFile(path) as file:
+        meta = file.metadata
+        groups = tuple(
+            sum(group.column(c).total_compressed_size for c in range(group.num_columns))
+            for group in map(meta.row_group, range(meta.num_row_groups))
+        )
+        return file.schema_arrow, groups
 
 
 def _folder_types(files: Iterable[SourceFile]) -> dict[str, pa.DataType]:

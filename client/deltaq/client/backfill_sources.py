@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections.abc import Iterable, Iterator
@@ -9,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
+import pyarrow as pa
+
 from deltaq.client.tabular import BY_SUFFIX, COMPRESSED, Format
-from deltaq.tasks.errors import InvalidRequest, StorageUnavailable
+from deltaq.tasks.errors import InvalidFrame, InvalidRequest, StorageUnavailable
 from deltaq.tasks.suggest import did_you_mean
 
 #: A folder that stands for the rows whose partition column is null, by Hive's convention.
@@ -40,6 +43,26 @@ class SourceFile:
     def compressed(self) -> bool:
         """Whether it can only be read from its beginning."""
         return self.path.suffix.lower() in COMPRESSED
+
+
+@contextlib.contextmanager
+def errors_of(path: Path, kind: str) -> Iterator[None]:
+    """Name a file in what is wrong with it while it is read.
+
+    Raises:
+        InvalidFrame: It is no file of that kind, or has what Delta cannot hold.
+        StorageUnavailable: It cannot be read now.
+    """
+    try:
+        yield
+    except InvalidFrame as exc:
+        raise InvalidFrame(f"{path}: {exc.message}", details=exc.details) from exc
+    except (pa.ArrowException, OSError) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:  # else it is of the content
+            raise StorageUnavailable(f"{path}: cannot be read: {exc.strerror}") from exc
+        raise InvalidFrame(
+            f"{path}: it cannot be read as {kind}: {exc}", details={"path": str(path)}
+        ) from exc
 
 
 def find_files(sources: Iterable[str | os.PathLike[str]]) -> list[SourceFile]:
