@@ -33,7 +33,7 @@ from deltaq.worker.ledger import Committed, app_id, find_committed, was_moved
 from deltaq.worker.maintenance.pacing import Pacing
 from deltaq.worker.observers import NOBODY, GroupCommitted, Observer
 from deltaq.worker.outcomes import Settlement, committed, read_back
-from deltaq.worker.pressure import GroupLimits, Pressure
+from deltaq.worker.pressure import Pressure
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.router import Performed, Router
 from deltaq.worker.signatures import Signatures
@@ -98,10 +98,7 @@ class Committer:
         self._ring = ring
         self._stopping = stopping
         self._observers = observers
-        limits = GroupLimits(
-            max_requests=settings.group_max_requests, max_bytes=settings.group_max_bytes
-        )
-        self._pressure = Pressure(limits, high=settings.memory_high)
+        self._pressure = Pressure.of(settings)
         self._pacing = Pacing(settings.maintenance_share)
 
     def drain(self, table: str) -> None:

@@ -22,7 +22,7 @@ from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.inbox import LANES
 from deltaq.tasks.settings import Settings
 from deltaq.worker.health import Health, Heartbeat
-from deltaq.worker.pressure import GroupLimits, Pressure
+from deltaq.worker.pressure import Pressure
 
 logger = logging.getLogger(__name__)
 
@@ -140,10 +140,7 @@ class WorkerGauges(Collector):
         self._settings = settings
         self._health = health
         self._heartbeat = heartbeat
-        limits = GroupLimits(
-            max_requests=settings.group_max_requests, max_bytes=settings.group_max_bytes
-        )
-        self._pressure = Pressure(limits, high=settings.memory_high)
+        self._pressure = Pressure.of(settings)
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Describe nothing, so that being registered asks nobody."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deltaq.tasks.settings import Settings
+
 logger = logging.getLogger(__name__)
 
 #: Seconds for which a reading is good.
@@ -55,6 +57,14 @@ class Pressure:
         self._groups = list(_control_groups(root))
         self._read_at = float("-inf")
         self._used = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Pressure:
+        """Read it for the limits that settings give."""
+        limits = GroupLimits(
+            max_requests=settings.group_max_requests, max_bytes=settings.group_max_bytes
+        )
+        return cls(limits, high=settings.memory_high)
 
     def limits(self) -> GroupLimits:
         """Return the limits for a group that begins now."""
