@@ -78,7 +78,7 @@ def tell(futures: Mapping[str, Any]) -> Told:
 def clean(system: System) -> None:
     """Do what the sweeper does every few minutes."""
     with system.redis.connect() as client:
-        make_sweeper(client, system.settings).clean(older_than=0)
+        make_sweeper(client, system.settings).clean(older_than=0, unfinished_for=0)
 
 
 def gather(system: System, table: str, told: Told) -> Evidence:

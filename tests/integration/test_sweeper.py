@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from deltaq.tasks import keys
 from deltaq.tasks.broker import count_rung, make_celery, ring
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.sweeper import Sweeper
 from tests.support.player import Player
 from tests.support.sweeping import make_sweeper
@@ -124,3 +127,25 @@ def test_what_puts_sweeps_off_is_told_once_and_so_is_its_end(
         sweeper.close()
 
     assert caplog.text.count("sweeps are put off") == 1
+
+
+def test_what_a_killed_process_began_to_stage_goes_when_nobody_can_be_writing_it(
+    settings: Settings, sweeper: Sweeper
+) -> None:
+    area = StagingArea(settings.staging_root)
+    killed = f"""
+import os, pathlib
+from deltaq.tasks.staging import StagingArea
+area = StagingArea(pathlib.Path({str(area.root)!r}))
+with area.create(area.request_path("t", "r")) as file:
+    file.write(b"PAR1")
+    file.flush()
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
+    (unfinished,) = area.unfinished()
+
+    assert sweeper.clean(older_than=0) == 0
+    assert unfinished.exists()
+    assert sweeper.clean(older_than=300, unfinished_for=0) == 1
+    assert not unfinished.exists()

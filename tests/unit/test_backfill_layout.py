@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +20,13 @@ from hypothesis import strategies as st
 from deltaq.tasks.batches import gather
 from deltaq.tasks.errors import InvalidFrame
 from deltaq.worker.backfill.layout import Layout
-from deltaq.worker.backfill.names import file_name, left_behind, partition_folder, partition_value
+from deltaq.worker.backfill.names import (
+    file_name,
+    left_behind,
+    partition_folder,
+    partition_value,
+    temporary_name,
+)
 from deltaq.worker.backfill.statistics import file_statistics
 
 
@@ -97,6 +105,38 @@ def test_files_end_at_their_size_and_a_second_run_writes_the_same_ones(tmp_path:
     assert {f.name for f in tmp_path.iterdir()} == set(names[0])
 
 
+def test_two_that_write_the_same_part_do_not_write_into_each_other_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pa.table({"n": range(1000)})
+    one, other = layout(tmp_path), layout(tmp_path)
+
+    def overtaken(descriptor: int) -> None:
+        monkeypatch.undo()
+        other.write(rows)
+        os.fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", overtaken)
+    one.write(rows)
+
+    assert one.files == other.files
+    (file,) = tmp_path.iterdir()
+    assert pq.read_table(file).equals(rows)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        layout(tmp_path).write(pa.table({"n": [1]}))
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_part_that_is_too_large_is_taken_in_rounds(tmp_path: Path) -> None:
     batches = [pa.record_batch({"n": list(range(at, at + 1000))}) for at in range(0, 5000, 1000)]
     rounds = list(gather(iter(batches), 16_000))
@@ -104,7 +144,10 @@ def test_a_part_that_is_too_large_is_taken_in_rounds(tmp_path: Path) -> None:
 
 
 def test_what_a_backfill_left_is_told_from_what_another_did(tmp_path: Path) -> None:
-    mine = [tmp_path / "g=1" / file_name("a", 0, 0), tmp_path / f".{file_name('a', 1, 0)}.tmp"]
+    mine = [
+        tmp_path / "g=1" / file_name("a", 0, 0),
+        tmp_path / temporary_name(file_name("a", 1, 0)),
+    ]
     others = [tmp_path / file_name("b-a", 0, 0), tmp_path / file_name("a-0", 0, 0)]
     (tmp_path / "g=1").mkdir()
     for file in (*mine, *others, tmp_path / "part-0-c000.parquet"):

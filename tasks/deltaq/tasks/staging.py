@@ -118,6 +118,11 @@ class StagingArea:
             kind = StagingFull if exc.errno in _NO_ROOM else StorageUnavailable
             raise kind(f"{path}: cannot be staged: {exc.strerror or exc}") from exc
 
+    def unfinished(self) -> Iterator[Path]:
+        """List the files that :meth:`create` writes now, or did when its process died."""
+        for folder in ("requests", "dead", "reads"):
+            yield from self.root.glob(f"{folder}/*/.*.*")
+
     def bury(self, path: Path, grave: Path, reason: bytes) -> None:
         """Move a staged file to the dead letters, with the reason (JSON) beside it.
 

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the staging area, and the age below which a file is left alone.
 _CLEAN_INTERVAL = 300.0
+#: Seconds without a change after which a file that is being written is one of the dead: rows that
+#: come to a client slowly are written as they come.
+_UNFINISHED = 86400.0
 #: Seconds that a wake-up may take from its sender to a worker that takes the lease, with none
 #: and with others before it. One too many costs a look at the lease.
 _SHORT_WAY, _LONG_WAY = 1.0, 10.0
@@ -170,12 +173,13 @@ class Sweeper:
             self._ring(table, Lane.LIVE)
         return len(doubtful)
 
-    def clean(self, *, older_than: float) -> int:
+    def clean(self, *, older_than: float, unfinished_for: float = _UNFINISHED) -> int:
         """Remove old results of reads and dead letters, and staged files of what is long settled.
 
         Such a file is left when a worker died between an acknowledgement and the removal; that
         of a request that failed becomes a dead letter. A file whose request is queued, or
-        unknown to Redis, stays: it may be the only copy.
+        unknown to Redis, stays: it may be the only copy. What was not staged to its end, because
+        the process died that staged it, goes after ``unfinished_for`` seconds.
 
         Returns:
             How many files and folders were removed or moved.
@@ -194,6 +198,9 @@ class Sweeper:
                 self._staging.remove(word.with_suffix(".parquet"))
                 self._staging.remove(word)
                 removed += 1
+        for unfinished in _older(self._staging.unfinished(), unfinished_for):
+            self._staging.remove(unfinished)
+            removed += 1
         files = _older(self._staging.root.glob("requests/*/*.parquet"), older_than)
         while batch := list(islice(files, _BATCH)):
             outcomes = self._inbox.outcomes([(f.parent.name, f.stem) for f in batch])

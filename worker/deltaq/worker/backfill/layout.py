@@ -101,12 +101,27 @@ class Layout:
         name = file_name(self._backfill_id, self._part, len(self.files))
         place = self._make_folder(folder)
         temporary = place / temporary_name(name)
+        try:
+            rows = rows.slice(0, self._write_rows(temporary, rows))
+            self.files.append(
+                PreparedFile(
+                    path=f"{folder}/{name}" if folder else name,
+                    size_bytes=temporary.stat().st_size,
+                    rows=rows.num_rows,
+                    partition_values=values,
+                    stats=file_statistics(rows, pq.read_metadata(temporary)),
+                )
+            )
+            temporary.replace(place / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return rows.num_rows
+
+    def _write_rows(self, path: Path, rows: pa.Table) -> int:
+        """Write the first rows, as many as make a file, and return how many."""
         size = _group_rows(rows)
         written = 0
-        with (
-            temporary.open("wb") as file,
-            pq.ParquetWriter(file, rows.schema, **_FORMAT) as writer,
-        ):
+        with path.open("xb") as file, pq.ParquetWriter(file, rows.schema, **_FORMAT) as writer:
             while written < rows.num_rows and file.tell() < self._target_bytes:
                 group = rows.slice(written, size)
                 writer.write_table(group, row_group_size=size)
@@ -114,17 +129,6 @@ class Layout:
             writer.close()
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(place / name)
-        rows = rows.slice(0, written)
-        self.files.append(
-            PreparedFile(
-                path=f"{folder}/{name}" if folder else name,
-                size_bytes=(place / name).stat().st_size,
-                rows=written,
-                partition_values=values,
-                stats=file_statistics(rows, pq.read_metadata(place / name)),
-            )
-        )
         return written
 
     def _make_folder(self, folder: str) -> Path:

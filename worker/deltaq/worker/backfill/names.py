@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -32,13 +33,17 @@ def file_name(backfill_id: str, part: int, ordinal: int) -> str:
 
 
 def temporary_name(name: str) -> str:
-    """Name a file while it is being written: readers and writers pass it over."""
-    return f".{name}.tmp"
+    """Name a file while it is being written: readers pass it over, and no other writer has it.
+
+    Two may be at the same part when a claim was lost: neither may write into the other's file.
+    """
+    return f".{name}.{secrets.token_hex(4)}.tmp"
 
 
 def left_behind(table: Path, backfill_id: str) -> Iterator[Path]:
     """Find all files of a backfill in a table's folder, finished or not."""
-    name = re.compile(rf"\.?part-\d+-{re.escape(backfill_id)}-\d+\.snappy\.parquet(\.tmp)?")
+    finished = rf"part-\d+-{re.escape(backfill_id)}-\d+\.snappy\.parquet"
+    name = re.compile(rf"{finished}|\.{finished}\.[0-9a-f]+\.tmp")
     for folder, folders, files in os.walk(table):
         folders[:] = [f for f in folders if not f.startswith("_delta_log")]
         for file in files:
