@@ -1,4 +1,4 @@
-"""What waits in all lanes of all tables, in figures: cheap enough to be asked all the time."""
+"""What waits in all lanes of all tables, and what was cancelled, in figures: cheap to ask for."""
 
 from __future__ import annotations
 
@@ -60,3 +60,19 @@ def read_backlog(scripts: Scripts) -> list[LaneBacklog]:
             )
         if cursor == "0":
             return list(found.values())
+
+
+def take_cancelled(scripts: Scripts) -> list[tuple[str, str, int]]:
+    """Take the counts of requests that were cancelled: table, operation and how many.
+
+    Each cancellation is told once, to whoever asks first.
+
+    Raises:
+        QueueUnavailable: Redis did not answer.
+    """
+    told = iter(scripts.run("cancelled", [keys.CANCELLED], []))
+    found = []
+    for counted_as, count in zip(told, told, strict=True):
+        table, _, operation = counted_as.rpartition(" ")
+        found.append((table, operation, int(count)))
+    return found

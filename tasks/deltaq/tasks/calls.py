@@ -121,6 +121,7 @@ def cancellation(
     return [
         keys.request(request.table, request.request_id),
         keys.seq(request.table),
+        keys.CANCELLED,
         *(keys.inbox(request.table, lane) for lane in Lane),
     ], [
         encode_outcome(reason),
@@ -128,6 +129,7 @@ def cancellation(
         request.size_bytes,
         keys.client_channel(request.client_id),
         encode_outcomes([reason]),
+        f"{request.table} {reason.operation}",
         *Lane,
     ]
 

@@ -16,6 +16,8 @@ The keys of one table share the hash tag ``{table}``::
                          string with a TTL; which worker prepares part n of a backfill
     dq:{t}:tries:<id>    hash with a TTL; by part of a backfill: how often it was begun
     dq:run               string; run id of the server for which all staged files were looked at
+    dq:cancelled         hash; by table and operation, with a space between: requests cancelled that
+                         no worker has counted yet
     dq:tables            set of the tables that have, or lately had, requests waiting
     dq:{t}:reads         sorted set of the reads of it that run, by when they are not believed
     dq:{t}:commits       pub/sub channel that names each version committed, for who follows a table
@@ -31,6 +33,7 @@ from __future__ import annotations
 from deltaq.tasks.request import Lane
 
 TABLES = "dq:tables"
+CANCELLED = "dq:cancelled"
 RUN = "dq:run"
 SWEEP = "dq:sweep"
 LOOKOUT = "dq:lookout"

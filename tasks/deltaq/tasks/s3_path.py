@@ -1,0 +1,408 @@
+"""Paths in S3 with the methods of ``pathlib.Path`` that deltaq uses, and their errors.
+
+A folder is what begins the name of an object: there is nothing to make or to remove. Objects
+appear whole, and :meth:`S3Path.create` never replaces one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, total_ordering
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from deltaq.tasks.s3 import Bucket
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+#: Bytes up to which an object is written in one piece, and read in one.
+_ONE_PIECE = 8 << 20
+#: Names in one answer of a listing.
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class S3Stat:
+    """What a listing tells of an object."""
+
+    st_size: int
+    st_mtime: float
+    #: Changes whenever the object is written.
+    etag: str | None
+
+
+@total_ordering
+class S3Path:
+    """The name of an object in S3, or of a folder of objects.
+
+    Every method that asks the server may raise ``OSError``: ``FileNotFoundError``,
+    ``FileExistsError``, ``PermissionError`` and, when the server cannot be reached or refuses for
+    another reason, ``OSError`` with what it said as its ``strerror``.
+
+    Args:
+        bucket: Where it is, and how to get there.
+        key: The name within the bucket, without slashes at its ends; "" is the bucket itself.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, found: S3Stat | None = None) -> None:
+        self.bucket = bucket
+        self.key = key
+        self._found = found
+
+    def __truediv__(self, name: str | PurePosixPath) -> S3Path:
+        return self._at(f"{self.key}/{name}" if self.key else str(name))
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket.name}/{self.key}".rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"S3Path({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, S3Path) and str(self) == str(other)
+
+    def __lt__(self, other: S3Path) -> bool:
+        return str(self) < str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @cached_property
+    def _pure(self) -> PurePosixPath:
+        return PurePosixPath(self.key)
+
+    @property
+    def name(self) -> str:
+        """The last part of the name."""
+        return self._pure.name
+
+    @property
+    def stem(self) -> str:
+        """The last part of the name, without its suffix."""
+        return self._pure.stem
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name from the last dot, "" if it has none."""
+        return self._pure.suffix
+
+    @property
+    def parent(self) -> S3Path:
+        """The folder that it is in."""
+        return self._at("/".join(self._pure.parts[:-1]))
+
+    @property
+    def parents(self) -> list[S3Path]:
+        """The folders that it is in, innermost first."""
+        parts = self._pure.parts
+        return [self._at("/".join(parts[:n])) for n in reversed(range(len(parts)))]
+
+    def with_name(self, name: str) -> S3Path:
+        """Name another object in the same folder."""
+        return self.parent / name
+
+    def with_suffix(self, suffix: str) -> S3Path:
+        """Name the object whose name has another suffix."""
+        return self._at(str(self._pure.with_suffix(suffix)))
+
+    def is_relative_to(self, other: S3Path) -> bool:
+        """Tell whether it is in a folder, or is that folder."""
+        return self.bucket == other.bucket and self._pure.is_relative_to(other.key)
+
+    def relative_to(self, other: S3Path) -> PurePosixPath:
+        """Name it as seen from a folder that it is in."""
+        return self._pure.relative_to(other.key)
+
+    def exists(self) -> bool:
+        """Tell whether there is such an object, or a folder with something in it."""
+        return self.is_file() or self.is_dir()
+
+    def is_file(self) -> bool:
+        """Tell whether there is such an object."""
+        try:
+            self._head()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_dir(self) -> bool:
+        """Tell whether there is an object whose name begins with this folder."""
+        return next(self._list(f"{self.key}/" if self.key else "", page=1), None) is not None
+
+    @staticmethod
+    def is_symlink() -> bool:
+        """Tell that there are no links in S3."""
+        return False
+
+    def iterdir(self) -> Iterator[S3Path]:
+        """List objects and folders in this folder; none if there is no such folder."""
+        import obstore
+
+        with self._errors():
+            found = obstore.list_with_delimiter(self.bucket.store, self.key or None)
+        for prefix in found["common_prefixes"]:
+            yield self._at(prefix.rstrip("/"))
+        for meta in found["objects"]:
+            yield self._at(meta["path"], _stat(meta))
+
+    def glob(self, pattern: str) -> Iterator[S3Path]:
+        """List the objects below this folder whose parts match those of a pattern.
+
+        Folders match nothing: a listing of S3 names objects only.
+        """
+        parts = pattern.split("/")
+        plain = parts[: _first_wild(parts)]
+        start = "/".join([self.key, *plain] if self.key else plain)
+        depth = len(self._pure.parts)
+        for path in self._list(f"{start}/" if start else ""):
+            below = path._pure.parts[depth:]
+            if len(below) == len(parts) and all(map(fnmatch.fnmatchcase, below, parts)):
+                yield path
+
+    def walk_files(self) -> Iterator[S3Path]:
+        """List all objects below this folder, in no order."""
+        return self._list(f"{self.key}/" if self.key else "")
+
+    def stat(self) -> S3Stat:
+        """Tell size and time, from the listing that named it, if one did."""
+        return self._found or self._head()
+
+    def read_bytes(self) -> bytes:
+        """Read the whole object."""
+        import obstore
+
+        with self._errors():
+            return bytes(obstore.get(self.bucket.store, self.key).bytes())
+
+    def read_text(self) -> str:
+        """Read the whole object as UTF-8."""
+        return self.read_bytes().decode()
+
+    def open_input(self) -> pa.NativeFile:
+        """Open the object for reading: a small one is read at once, of a large one what is asked."""
+        import obstore
+
+        with self._errors():
+            found = obstore.get(self.bucket.store, self.key)
+            if found.meta["size"] <= _ONE_PIECE:
+                return pa.BufferReader(pa.py_buffer(found.bytes()))
+            reader = obstore.open_reader(self.bucket.store, self.key, size=found.meta["size"])
+        return pa.PythonFile(_Reader(self, reader), mode="r")
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write the object, in place of what is there."""
+        import obstore
+
+        with self._errors():
+            obstore.put(self.bucket.store, self.key, content)
+
+    def write_text(self, text: str) -> None:
+        """Write the object as UTF-8, in place of what is there."""
+        self.write_bytes(text.encode())
+
+    @contextlib.contextmanager
+    def create(self) -> Iterator[BinaryIO]:
+        """Write an object that appears whole or not at all, when this ends.
+
+        Raises:
+            FileExistsError: It is there already; it was left as it was.
+        """
+        with _Writer(self) as writer:
+            yield cast(BinaryIO, writer)
+
+    def touch(self) -> None:
+        """Write an empty object, so that its time is now."""
+        self.write_bytes(b"")
+
+    def rename(self, target: S3Path) -> None:
+        """Copy the object to another name, then remove it: cut short, both are there."""
+        import obstore
+
+        with self._errors():
+            obstore.copy(self.bucket.store, self.key, target.key)
+            obstore.delete(self.bucket.store, self.key)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object; whether it was there is not told unless asked for.
+
+        Args:
+            missing_ok: False asks the server first.
+        """
+        import obstore
+
+        if not missing_ok:
+            self._head()
+        with self._errors(), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self.bucket.store, self.key)
+
+    def remove_tree(self) -> None:
+        """Remove all objects below this folder."""
+        import obstore
+
+        while names := [p.key for p in islice(self.walk_files(), _PAGE)]:
+            with self._errors():
+                obstore.delete(self.bucket.store, names)
+
+    def _at(self, key: str, found: S3Stat | None = None) -> S3Path:
+        return S3Path(self.bucket, key, found)
+
+    def _head(self) -> S3Stat:
+        import obstore
+
+        with self._errors():
+            return _stat(obstore.head(self.bucket.store, self.key))
+
+    def _list(self, prefix: str, *, page: int = _PAGE) -> Iterator[S3Path]:
+        import obstore
+
+        with self._errors():
+            for metas in obstore.list(self.bucket.store, prefix or None, chunk_size=page):
+                for meta in metas:
+                    yield self._at(meta["path"], _stat(meta))
+
+    def _errors(self) -> Any:
+        return self.bucket.errors(str(self))
+
+
+class _Writer(io.RawIOBase):
+    """Writes an object: a small one by one request, a large one in parts while they come."""
+
+    def __init__(self, path: S3Path) -> None:
+        self._path = path
+        self._held = bytearray()  # from offset _sent on
+        self._sent = self._position = 0
+        self._upload: str | None = None
+        self._parts: list[dict[str, Any]] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go back to what is still held: the last bytes, at least a piece of them."""
+        if whence != io.SEEK_SET or offset < self._sent:
+            raise io.UnsupportedOperation("only the end of an object can be written again")
+        self._position = offset
+        return offset
+
+    def write(self, data: Any) -> int:
+        content = memoryview(data).cast("B")
+        start = self._position - self._sent
+        self._held[start : start + len(content)] = content
+        self._position += len(content)
+        while len(self._held) >= 2 * _ONE_PIECE:
+            self._send(_ONE_PIECE)
+        return len(content)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+        if exc is not None:
+            self._abort()
+        elif self._upload is None:
+            self._put()
+        else:
+            self._complete()
+
+    def _put(self) -> None:
+        import obstore
+
+        bucket = self._path.bucket
+        with bucket.errors(str(self._path)):
+            obstore.put(
+                bucket.store, self._path.key, bytes(self._held), mode="create", use_multipart=False
+            )
+
+    def _send(self, size: int) -> None:
+        with self._errors() as call:
+            if self._upload is None:
+                self._upload = call("create_multipart_upload")["UploadId"]
+            number = len(self._parts) + 1
+            sent = call(
+                "upload_part",
+                UploadId=self._upload,
+                PartNumber=number,
+                Body=bytes(self._held[:size]),
+            )
+        self._parts.append({"ETag": sent["ETag"], "PartNumber": number})
+        del self._held[:size]
+        self._sent += size
+
+    def _complete(self) -> None:
+        try:
+            self._send(len(self._held))
+            with self._errors() as call:
+                call(
+                    "complete_multipart_upload",
+                    UploadId=self._upload,
+                    MultipartUpload={"Parts": self._parts},
+                    IfNoneMatch="*",
+                )
+        except OSError:
+            self._abort()
+            raise
+
+    def _abort(self) -> None:
+        if self._upload is not None:
+            with self._errors() as call:
+                call("abort_multipart_upload", UploadId=self._upload)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[Any]:
+        bucket = self._path.bucket
+
+        def call(operation: str, **arguments: Any) -> Any:
+            named = {"Bucket": bucket.name, "Key": self._path.key, **arguments}
+            return getattr(bucket.uploads, operation)(**named)
+
+        with bucket.errors(str(self._path)):
+            yield call
+
+
+class _Reader(io.RawIOBase):
+    """What obstore reads, with this module's errors."""
+
+    def __init__(self, path: S3Path, reader: Any) -> None:
+        self._path = path
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._path.bucket.errors(str(self._path)):
+            return int(self._reader.seek(offset, whence))
+
+    def read(self, size: int | None = -1) -> Any:
+        with self._path.bucket.errors(str(self._path)):
+            return self._reader.read(None if size is None or size < 0 else size)
+
+
+def _stat(meta: ObjectMeta) -> S3Stat:
+    return S3Stat(
+        st_size=meta["size"], st_mtime=meta["last_modified"].timestamp(), etag=meta["e_tag"]
+    )
+
+
+def _first_wild(parts: list[str]) -> int:
+    return next((n for n, part in enumerate(parts) if "*" in part), len(parts) - 1)
