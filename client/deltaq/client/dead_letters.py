@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
 from deltaq.tasks.errors import DeltaqError, ErrorInfo, InvalidRequest
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Request, operation_of
 from deltaq.tasks.staging import StagingArea, open_staged, staged_request
 
@@ -41,7 +41,7 @@ class DeadLetter:
     request_id: str
     buried_at: datetime
     size_bytes: int
-    path: Path
+    path: Location
     error: ErrorInfo | None = None
     request: Request | None = None
     problem: str | None = None
@@ -101,13 +101,13 @@ def find_dead_letter(staging: StagingArea, request_id: str, table: str | None = 
     return found[0]
 
 
-def _opened(paths: Iterable[Path]) -> Iterator[DeadLetter]:
+def _opened(paths: Iterable[Location]) -> Iterator[DeadLetter]:
     for path in paths:
         with contextlib.suppress(FileNotFoundError):  # brought back or expired meanwhile
             yield _open(path)
 
 
-def _open(path: Path) -> DeadLetter:
+def _open(path: Location) -> DeadLetter:
     file, word = path.stat(), path.with_suffix(".json")
     request, error, problem = None, None, None
     buried_at = file.st_mtime

@@ -82,7 +82,7 @@ class InProcess:
             self._applier.read(query, folder)
             rows = rows_in(folder)
         finally:
-            self._staging.remove(folder)
+            self._staging.remove_folder(folder)
         if rows is None:
             raise StagedDataMissing(f"{folder}: the rows that were read are gone")
         return rows

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.location import Location, table_names
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.tasks.status import StatusReader, TableStatus
@@ -136,7 +136,7 @@ class _Disk:
     """What the folders of lake and staging area tell."""
 
     def __init__(self, settings: Settings) -> None:
-        self._lake: Path = settings.lake
+        self._lake: Location = settings.lake
         self._graves = StagingArea(settings.staging_root).root / "dead"
         self._due = 0.0
         self.tables: set[str] = set()
@@ -145,8 +145,7 @@ class _Disk:
     def look(self) -> None:
         if time.monotonic() < self._due:
             return
-        logs = islice(self._lake.glob("*/_delta_log"), _MOST_COUNTED)
-        self.tables = {log.parent.name for log in logs}
+        self.tables = set(islice(table_names(self._lake), _MOST_COUNTED))
         letters = islice(self._graves.glob("*/*.json"), _MOST_COUNTED)
         self.dead_letters = sum(1 for _ in letters)
         self._due = time.monotonic() + _DISK_EVERY

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import StagedDataMissing
+from deltaq.tasks.location import Location, open_input, source_of
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.staging import StagingArea
+from deltaq.tasks.staging import StagingArea, result_files
 
 
 @contextmanager
@@ -36,19 +36,19 @@ def take_rows(staging: StagingArea, outcome: Outcome, *, kept: float) -> Iterato
             table=outcome.table,
         )
     yield rows
-    staging.remove(folder)
+    staging.remove_folder(folder)
 
 
-def rows_in(folder: Path) -> pa.Table | None:
+def rows_in(folder: Location) -> pa.Table | None:
     """Read the parts of a result: Arrow files of the native engine, Parquet of Spark."""
-    files = sorted((*folder.glob("*.arrow"), *folder.glob("*.parquet")))
+    files = result_files(folder)
     if not files:
         return None
     return pa.concat_tables(map(_read_part, files)).replace_schema_metadata(None)
 
 
-def _read_part(file: Path) -> pa.Table:
+def _read_part(file: Location) -> pa.Table:
     if file.suffix == ".parquet":
-        return pq.read_table(file)
-    with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as batches:
+        return pq.read_table(source_of(file))
+    with open_input(file) as source, pa.ipc.open_file(source) as batches:
         return batches.read_all()

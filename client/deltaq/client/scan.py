@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import cast
 
@@ -21,8 +18,10 @@ from deltaq.client.async_core import AsyncCore
 from deltaq.client.core import Core
 from deltaq.client.future import Future
 from deltaq.tasks.errors import InvalidRequest, ResultTimeout, StagedDataMissing
+from deltaq.tasks.location import Location, open_input, source_of
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Scan as ScanQuery
+from deltaq.tasks.scan_folder import ScanFolder
 
 #: Seconds between two looks for the next part: at first, and at most.
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05
@@ -45,20 +44,20 @@ class Scan(Iterator[pa.RecordBatch]):
     # Not made by its users: what it is made of is no argument that help() should show.
 
     @classmethod
-    def _of(cls, future: Future[Outcome], folder: Path, *, timeout: float | None) -> Scan:
+    def _of(cls, future: Future[Outcome], folder: Location, *, timeout: float | None) -> Scan:
         """Make the scan whose parts appear in a folder until the future is done."""
         scan = cls()
         scan._future = future
-        scan._folder = folder
+        scan._folder = ScanFolder(folder)
         scan._timeout = timeout
         scan._next_part = 0
         scan._batches = []
         scan._schema = None
-        scan._finish = weakref.finalize(scan, _abandon, future, folder)
+        scan._finish = weakref.finalize(scan, _give_up, future, scan._folder)
         return scan
 
     _future: Future[Outcome]
-    _folder: Path
+    _folder: ScanFolder
     _timeout: float | None
     _next_part: int
     _batches: list[pa.RecordBatch]
@@ -143,20 +142,18 @@ class Scan(Iterator[pa.RecordBatch]):
 
     def _read_part(self) -> pa.Table | None:
         """Take the next part from the folder; None after the last one."""
-        stem = self._folder / f"part-{self._next_part:06d}"
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         pause = _FIRST_LOOK
         while True:
             # In this order: the parts were there before the outcome.
             outcome = self._future.result() if self._future.done() else None
-            for file in (stem.with_suffix(".arrow"), stem.with_suffix(".parquet")):
-                if file.exists():
-                    return self._take(file)
+            if file := self._folder.part(self._next_part):
+                return self._take(file)
             if outcome is not None:
                 if self._next_part >= outcome.value["parts"]:
                     return None
                 raise StagedDataMissing(
-                    f"{stem}: a part of the scan's result is gone; scan again",
+                    f"{self._folder.path}: a part of the scan's result is gone; scan again",
                     request_id=outcome.request_id,
                     table=outcome.table,
                 )
@@ -170,11 +167,11 @@ class Scan(Iterator[pa.RecordBatch]):
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_LOOK)
 
-    def _take(self, file: Path) -> pa.Table:
+    def _take(self, file: Location) -> pa.Table:
         if file.suffix == ".parquet":
-            part = pq.read_table(file)
+            part = pq.read_table(source_of(file))
         else:
-            with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as batches:
+            with open_input(file) as source, pa.ipc.open_file(source) as batches:
                 part = batches.read_all()
         file.unlink(missing_ok=True)
         self._next_part += 1
@@ -269,13 +266,5 @@ def open_scan(
     return Scan._of(future, core.staging.read_path(query.request_id), timeout=timeout)
 
 
-def _abandon(future: Future[Outcome], folder: Path) -> None:
-    """Remove what is left of a result, and leave word if the worker is still at it."""
-    for _ in range(3):  # it may put down a part meanwhile
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, OSError):
-            shutil.rmtree(folder)
-            break
-    if not future.done():
-        with contextlib.suppress(OSError):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.touch()
+def _give_up(future: Future[Outcome], folder: ScanFolder) -> None:
+    folder.give_up(is_done=future.done())

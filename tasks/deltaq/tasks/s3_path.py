@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, total_ordering
 from itertools import islice
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
 
@@ -182,6 +182,10 @@ class S3Path:
         with self._errors():
             return bytes(obstore.get(self.bucket.store, self.key).bytes())
 
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """Open the object, which is small, for reading."""
+        return io.BytesIO(self.read_bytes())
+
     def read_text(self) -> str:
         """Read the whole object as UTF-8."""
         return self.read_bytes().decode()
@@ -207,6 +211,13 @@ class S3Path:
     def write_text(self, text: str) -> None:
         """Write the object as UTF-8, in place of what is there."""
         self.write_bytes(text.encode())
+
+    def upload(self, file: Path) -> None:
+        """Write the object as a file on a disk is, in place of what is there."""
+        import obstore
+
+        with self._errors():
+            obstore.put(self.bucket.store, self.key, file)
 
     @contextlib.contextmanager
     def create(self) -> Iterator[BinaryIO]:
@@ -243,13 +254,29 @@ class S3Path:
         with self._errors(), contextlib.suppress(FileNotFoundError):
             obstore.delete(self.bucket.store, self.key)
 
+    def remove_unchanged(self, etag: str | None) -> None:
+        """Remove the object if it is the one that has this tag; it is no matter if it is not."""
+        bucket = self.bucket
+        # A condition that does not hold is told as that of a create: something else is there.
+        with contextlib.suppress(FileExistsError, FileNotFoundError), self._errors():
+            bucket.uploads.delete_object(Bucket=bucket.name, Key=self.key, IfMatch=etag)
+
     def remove_tree(self) -> None:
         """Remove all objects below this folder."""
+        while found := list(islice(self.walk_files(), _PAGE)):
+            self._remove([path.key for path in found])
+
+    def remove_below(self, names: Iterable[str]) -> None:
+        """Remove objects in this folder, named as seen from it; it is no matter if one is gone."""
+        left = iter(names)
+        while page := [f"{self.key}/{name}" for name in islice(left, _PAGE)]:
+            self._remove(page)
+
+    def _remove(self, keys: list[str]) -> None:
         import obstore
 
-        while names := [p.key for p in islice(self.walk_files(), _PAGE)]:
-            with self._errors():
-                obstore.delete(self.bucket.store, names)
+        with self._errors(), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self.bucket.store, keys)
 
     def _at(self, key: str, found: S3Stat | None = None) -> S3Path:
         return S3Path(self.bucket, key, found)

@@ -22,11 +22,14 @@ from pydantic_settings import (
 )
 
 from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.location import Location, parse_location
 from deltaq.tasks.logs import LogFormat, LogLevel
 from deltaq.tasks.masking import masked_values
 from deltaq.tasks.policy import HOURS
 from deltaq.tasks.redis_url import SCHEMES, for_celery, with_certificates, with_password
 from deltaq.tasks.request import SAFE_RETENTION_HOURS
+from deltaq.tasks.s3 import S3Options
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.setting_errors import unreadable, wrong_values
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.tasks.variable_files import VariableFiles, file_variable, variable_value
@@ -43,7 +46,7 @@ QueueName = Literal["commits", "bulk", "reads", "maintenance"]
 #: May be given as files, too; spark_conf holds the keys of storage.
 SECRETS = (
     *("redis_url", "redis_password", "broker_url", "signing_key", "signing_key_old"),
-    *("flower_auth", "spark_conf"),
+    *("flower_auth", "spark_conf", "s3_secret_access_key", "s3_session_token"),
 )
 
 
@@ -59,10 +62,33 @@ class Settings(BaseSettings):
         extra="forbid",
         env_ignore_empty=True,
         hide_input_in_errors=True,  # there may be a password in it
+        arbitrary_types_allowed=True,
     )
 
-    lake: Path = Field(description="Folder of the tables; a table is a folder below it.")
-    staging: Path | None = Field(
+    s3_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/@]+/?$",
+        description="URL of an S3 server that is not AWS, as http://minio:9000.",
+    )
+    s3_region: str | None = Field(
+        None, pattern=r"^[a-z0-9-]+$", description="Region of the buckets. Default: us-east-1."
+    )
+    s3_path_style: bool | None = Field(
+        None,
+        description="The bucket is in a URL's path, not in its host. Default: with s3_endpoint.",
+    )
+    s3_access_key_id: str | None = Field(
+        None,
+        description="Account at S3. Default: as AWS's tools find it: environment, profile, web "
+        "identity, instance.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="Its key.")
+    s3_session_token: SecretStr | None = Field(None, description="Its token, if it needs one.")
+    # After those by which an s3:// is reached.
+    lake: Location = Field(
+        description="Folder of the tables, a path or s3://bucket/folder; a table is a folder in it."
+    )
+    staging: Location | None = Field(
         None, description="Folder of the staged files. Default: '.deltaq' in the lake."
     )
     redis_url: SecretStr = Field(
@@ -198,9 +224,14 @@ class Settings(BaseSettings):
         "auto", description="Lines of json, or human; auto is human in a terminal."
     )
 
+    @pydantic.field_validator("lake", "staging", mode="before")
+    @classmethod
+    def _placed(cls, given: object, info: pydantic.ValidationInfo) -> object:
+        if given is None or isinstance(given, S3Path):
+            return given
+        return parse_location(str(given), cls._s3_options(info.data))
+
     @pydantic.field_validator(
-        "lake",
-        "staging",
         "jars",
         "ivy_settings",
         "redis_ca_file",
@@ -209,11 +240,27 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        if path is None:
-            return None
-        if "://" in str(path) or ":/" in str(path):
-            raise ValueError("only local paths are supported so far")
-        return path.expanduser().absolute()
+        return None if path is None else path.expanduser().absolute()
+
+    @pydantic.field_validator("s3_secret_access_key")
+    @classmethod
+    def _of_an_account(cls, key: SecretStr | None, info: pydantic.ValidationInfo) -> Any:
+        if (key is None) != (info.data.get("s3_access_key_id") is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key come together")
+        return key
+
+    @staticmethod
+    def _s3_options(values: dict[str, Any]) -> S3Options:
+        endpoint, path_style = values.get("s3_endpoint"), values.get("s3_path_style")
+        secret, token = values.get("s3_secret_access_key"), values.get("s3_session_token")
+        return S3Options(
+            endpoint=endpoint and endpoint.rstrip("/"),
+            region=values.get("s3_region"),
+            path_style=endpoint is not None if path_style is None else path_style,
+            access_key_id=values.get("s3_access_key_id"),
+            secret_access_key=secret.get_secret_value() if secret else None,
+            session_token=token.get_secret_value() if token else None,
+        )
 
     @pydantic.field_validator("queues", mode="before")
     @classmethod
@@ -266,7 +313,7 @@ class Settings(BaseSettings):
         return {**shown, "spark_conf": masked_values(self.spark_conf)}.items()
 
     @property
-    def staging_root(self) -> Path:
+    def staging_root(self) -> Location:
         """Where staged files are. '.deltaq' can not be the name of a table."""
         return self.staging or self.lake / ".deltaq"
 

@@ -11,12 +11,12 @@ import hmac
 import os
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from deltaq.tasks.errors import InvalidSignature, StagedDataMissing, StorageUnavailable
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Request
 from deltaq.tasks.staging import open_staged, request_of
 
@@ -69,7 +69,7 @@ class Signer:
         if not any(hmac.compare_digest(given, other) for other in good):
             raise InvalidSignature(f"the query's signature is by another key: {_HOW}")
 
-    def check_request(self, request: Request, path: Path) -> None:
+    def check_request(self, request: Request, path: Location) -> None:
         """Make sure that a holder of the key made a staged file, and that a request is the file's.
 
         Args:
@@ -97,7 +97,7 @@ class Signer:
         if told != staged:
             raise _invalid(request, f"the queue holds another request than {path}, which is signed")
 
-    def _is_good(self, path: Path, signature: bytes) -> bool:
+    def _is_good(self, path: Location, signature: bytes) -> bool:
         macs = [_file_mac(key).copy() for key in self._known]
         try:
             with path.open("rb") as file:

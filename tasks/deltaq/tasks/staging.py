@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
-import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -27,36 +28,51 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deltaq.tasks import location
 from deltaq.tasks.errors import StagedDataMissing, StagingFull, StorageUnavailable
+from deltaq.tasks.location import (
+    Location,
+    make_folder,
+    move,
+    remove_folder,
+    source_of,
+    sync_folder,
+)
 from deltaq.tasks.request import Request, decode_request
+from deltaq.tasks.s3_path import S3Path
 
 #: Key of the request in the footer's metadata.
 FOOTER_KEY = b"deltaq.request"
+#: In the folder of a result in S3: which files are its own.
+_LIST = "files.json"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StagingArea:
     """Paths of the staging area and the few ways in which files in it change."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
 
-    def request_path(self, table: str, request_id: str) -> Path:
+    def request_path(self, table: str, request_id: str) -> Location:
         """Locate the staged file of a request."""
         return self.root / "requests" / table / f"{request_id}.parquet"
 
-    def dead_path(self, table: str, request_id: str) -> Path:
+    def dead_path(self, table: str, request_id: str) -> Location:
         """Locate the staged file of a request that was given up."""
         return self.root / "dead" / table / f"{request_id}.parquet"
 
-    def read_path(self, request_id: str) -> Path:
+    def read_path(self, request_id: str) -> Location:
         """Locate the folder of a read's result."""
         return self.root / "reads" / request_id
 
     @property
     def work(self) -> Path:
-        """Locate the folder for what engines put down while they work."""
-        return self.root / "work"
+        """Locate the folder, on a disk, for what engines put down while they work."""
+        if isinstance(self.root, Path):
+            return self.root / "work"
+        name = hashlib.blake2b(str(self.root).encode(), digest_size=6).hexdigest()
+        return Path(tempfile.gettempdir()) / f"deltaq-work-{os.getuid()}-{name}"
 
     def new_work_path(self) -> Path:
         """Name a file or folder in :attr:`work` that is not there yet.
@@ -65,18 +81,20 @@ class StagingArea:
             StorageUnavailable: The storage refused.
         """
         try:
-            self._make_folder(self.work)
+            make_folder(self.work)
         except OSError as exc:
             raise StorageUnavailable(f"{self.work}: cannot be made: {exc.strerror}") from exc
         return self.work / secrets.token_hex(8)
 
     def require_room(self, min_free_bytes: int) -> None:
-        """Make sure that a file may be staged and leave this much room on its disk.
+        """Make sure that a file may be staged and leave this much room on its disk; S3 has no end.
 
         Raises:
             StagingFull: There is less.
             StorageUnavailable: The disk does not tell.
         """
+        if isinstance(self.root, S3Path):
+            return
         folder = next(f for f in (self.root, *self.root.parents) if f.exists())
         try:
             disk = os.statvfs(folder)
@@ -92,7 +110,7 @@ class StagingArea:
             )
 
     @contextlib.contextmanager
-    def create(self, path: Path) -> Iterator[BinaryIO]:
+    def create(self, path: Location) -> Iterator[BinaryIO]:
         """Write a file that appears whole or not at all, and is synced when this ends.
 
         Raises:
@@ -100,46 +118,42 @@ class StagingArea:
             StagingFull: The disk has no more room; nothing was left behind.
             StorageUnavailable: The storage refused; nothing was left behind.
         """
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            self._make_folder(path.parent)
-            try:
-                with temporary.open("xb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.link(temporary, path)  # unlike a rename it never replaces a file
-                sync_folder(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with location.create(path) as file:
+                yield file
         except FileExistsError:
             raise
         except OSError as exc:
             kind = StagingFull if exc.errno in _NO_ROOM else StorageUnavailable
             raise kind(f"{path}: cannot be staged: {exc.strerror or exc}") from exc
 
-    def unfinished(self) -> Iterator[Path]:
+    def results(self) -> Iterator[Location]:
+        """List the results of reads: folders, or in S3 what is in them."""
+        reads = self.root / "reads"
+        return reads.walk_files() if isinstance(reads, S3Path) else reads.glob("*")
+
+    def unfinished(self) -> Iterator[Location]:
         """List the files that :meth:`create` writes now, or did when its process died."""
         for folder in ("requests", "dead", "reads"):
             yield from self.root.glob(f"{folder}/*/.*.*")
 
-    def bury(self, path: Path, grave: Path, reason: bytes) -> None:
+    def bury(self, path: Location, grave: Location, reason: bytes) -> None:
         """Move a staged file to the dead letters, with the reason (JSON) beside it.
 
         Raises:
             StorageUnavailable: The storage refused; doing it again is safe.
         """
         try:
-            self._make_folder(grave.parent)
+            make_folder(grave.parent)
             with contextlib.suppress(FileExistsError), self.create(grave.with_suffix(".json")) as f:
                 f.write(reason)
             with contextlib.suppress(FileNotFoundError):
-                path.rename(grave)
+                move(path, grave)
             sync_folder(grave.parent)
         except OSError as exc:
             raise StorageUnavailable(f"{path}: cannot be moved: {exc.strerror or exc}") from exc
 
-    def exhume(self, grave: Path, path: Path) -> bytes:
+    def exhume(self, grave: Location, path: Location) -> bytes:
         """Move a dead letter back to the staged files and return the reason, ``b""`` for none.
 
         The file counts as new, so that the sweeper leaves it alone until Redis knows of it.
@@ -151,9 +165,10 @@ class StagingArea:
         word = grave.with_suffix(".json")
         try:
             reason = word.read_bytes() if word.exists() else b""
-            self._make_folder(path.parent)
-            os.utime(grave)
-            grave.rename(path)
+            make_folder(path.parent)
+            if isinstance(grave, Path):
+                os.utime(grave)
+            move(grave, path)
             sync_folder(path.parent)
             # Before anybody can fail it again, with another reason.
             word.unlink(missing_ok=True)
@@ -164,52 +179,86 @@ class StagingArea:
             raise StorageUnavailable(f"{grave}: cannot be moved: {exc.strerror or exc}") from exc
         return reason
 
-    def publish(self, folder: Path, result: Path) -> None:
-        """Rename a finished folder to its final name, unless one is there already.
+    def publish(self, folder: Path, result: Location) -> None:
+        """Make a finished folder a result, unless there is one already.
 
         Raises:
             StorageUnavailable: The storage refused.
         """
         try:
-            self._make_folder(result.parent)
+            if isinstance(result, S3Path):
+                _upload(folder, result)
+                return
+            make_folder(result.parent)
             folder.rename(result)
         except OSError as exc:
-            if not result.is_dir():
+            if isinstance(result, S3Path) or not result.is_dir():
                 raise StorageUnavailable(f"{result}: cannot be written: {exc.strerror}") from exc
 
-    def remove(self, path: Path) -> None:
-        """Remove a staged file or a result folder; nothing happens if it is not there."""
-        try:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            return
-        except OSError as exc:
-            raise StorageUnavailable(f"{path}: cannot be removed: {exc.strerror or exc}") from exc
+    @staticmethod
+    def remove(path: Location) -> None:
+        """Remove a staged file; nothing happens if it is not there.
+
+        Raises:
+            StorageUnavailable: The storage refused.
+        """
+        with _removing(path):
+            path.unlink(missing_ok=True)
 
     @staticmethod
-    def _make_folder(folder: Path) -> None:
-        if folder.is_dir():
-            return
-        missing = [f for f in (folder, *folder.parents) if not f.is_dir()]
-        folder.mkdir(parents=True, exist_ok=True)
-        for made in missing:
-            sync_folder(made.parent)
+    def remove_folder(path: Location) -> None:
+        """Remove a folder or what is in its place; nothing happens if it is not there.
 
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, as fsync(2) says is needed besides the file's."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        Raises:
+            StorageUnavailable: The storage refused.
+        """
+        with _removing(path):
+            remove_folder(path)
 
 
 @contextlib.contextmanager
-def open_staged(path: Path) -> Iterator[pq.ParquetFile]:
+def _removing(path: Location) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise StorageUnavailable(f"{path}: cannot be removed: {exc.strerror or exc}") from exc
+
+
+def _upload(folder: Path, result: S3Path) -> None:
+    """Put the files of a finished folder into S3, where the first list of them is the result."""
+    attempt = secrets.token_hex(4)
+    files = sorted((*folder.glob("*.arrow"), *folder.glob("*.parquet")))
+    names = [f"{attempt}-{n:06d}{file.suffix}" for n, file in enumerate(files)]
+    for file, name in zip(files, names, strict=True):
+        (result / name).upload(file)
+    try:
+        with (result / _LIST).create() as written:
+            written.write(msgspec.json.encode(names))
+    except FileExistsError:  # of another worker, which was asked as well
+        for name in names:
+            (result / name).unlink(missing_ok=True)
+
+
+def result_files(folder: Location) -> list[Location]:
+    """Name the files of a published result, in order; none if there is no such result.
+
+    Raises:
+        StorageUnavailable: The storage refused.
+    """
+    try:
+        if isinstance(folder, S3Path):
+            return [folder / n for n in msgspec.json.decode((folder / _LIST).read_bytes())]
+        return sorted((*folder.glob("*.arrow"), *folder.glob("*.parquet")))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise StorageUnavailable(f"{folder}: cannot be read: {exc.strerror or exc}") from exc
+
+
+@contextlib.contextmanager
+def open_staged(path: Location) -> Iterator[pq.ParquetFile]:
     """Open a staged file, whose pages are checked against their checksums as they are read.
 
     Raises:
@@ -220,7 +269,7 @@ def open_staged(path: Path) -> Iterator[pq.ParquetFile]:
     if path.is_symlink():
         raise StagedDataMissing(f"{path}: a link is no staged file")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(source_of(path), page_checksum_verification=True) as file:
             _check_owner(path, _footer(path, file))
             yield file
     except FileNotFoundError as exc:
@@ -241,7 +290,7 @@ class _Owner(msgspec.Struct):
     table: str
 
 
-def _check_owner(path: Path, wire: bytes) -> None:
+def _check_owner(path: Location, wire: bytes) -> None:
     """Check that a file is that of the request for which it is named."""
     try:
         owner = msgspec.json.decode(wire, type=_Owner)
@@ -254,14 +303,14 @@ def _check_owner(path: Path, wire: bytes) -> None:
         )
 
 
-def _footer(path: Path, file: pq.ParquetFile) -> bytes:
+def _footer(path: Location, file: pq.ParquetFile) -> bytes:
     wire: bytes | None = (file.metadata.metadata or {}).get(FOOTER_KEY)
     if wire is None:
         raise StagedDataMissing(f"{path}: no request in the file's footer")
     return wire
 
 
-def staged_request(path: Path) -> Request:
+def staged_request(path: Location) -> Request:
     """Read the request in the footer of a staged file.
 
     Raises:
@@ -272,7 +321,7 @@ def staged_request(path: Path) -> Request:
         return request_of(path, file)
 
 
-def request_of(path: Path, file: pq.ParquetFile) -> Request:
+def request_of(path: Location, file: pq.ParquetFile) -> Request:
     """Read the request in the footer of a staged file that is open.
 
     Raises:

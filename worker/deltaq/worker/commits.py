@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from deltaq.tasks.errors import StorageUnavailable, VersionNotFound
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Place
 from deltaq.worker.ledger import log_entries, log_entry, parse_note
 
@@ -44,7 +44,7 @@ class _Action(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Action)
 
 
-def commits_after(path: Path, table: str, place: Place | None) -> dict[str, Any]:
+def commits_after(path: Location, table: str, place: Place | None) -> dict[str, Any]:
     """Read the next commits after a place, in order.
 
     Args:
@@ -87,7 +87,7 @@ def commits_after(path: Path, table: str, place: Place | None) -> dict[str, Any]
     }
 
 
-def _resumed(path: Path, table: str, place: Place) -> int:
+def _resumed(path: Location, table: str, place: Place) -> int:
     """Return the version after which to go on, -1 to begin at the beginning."""
     version = place.version
     if version >= 0:
@@ -110,11 +110,11 @@ def _resumed(path: Path, table: str, place: Place) -> int:
     )
 
 
-def _place(entry: Path) -> Place:
+def _place(entry: Location) -> Place:
     return Place(version=int(entry.stem), mark=_mark(entry) or "")
 
 
-def _mark(entry: Path) -> str | None:
+def _mark(entry: Location) -> str | None:
     try:
         with entry.open("rb") as file:
             return hashlib.blake2b(file.read(_MARK_BYTES), digest_size=8).hexdigest()
@@ -124,7 +124,7 @@ def _mark(entry: Path) -> str | None:
         raise StorageUnavailable(f"{entry}: cannot be read: {exc.strerror}") from exc
 
 
-def _read(entry: Path, table: str) -> dict[str, Any] | None:
+def _read(entry: Location, table: str) -> dict[str, Any] | None:
     """Read one commit; None if it is not there."""
     try:
         with entry.open("rb") as file:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count, islice
-from pathlib import Path
 
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.location import Location
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 
@@ -102,7 +104,7 @@ class Disks:
             if self._closing.wait(_EVERY):
                 return
 
-    def _log_change(self, folder: Path, before: str | None, now: str | None) -> None:
+    def _log_change(self, folder: Location, before: str | None, now: str | None) -> None:
         if now is not None and before is None:
             logger.warning("not ready: %s", now)
         elif now is None and before is not None:
@@ -116,13 +118,15 @@ class Disks:
             logger.info("dead letters not counted: %s", exc)
 
 
-def look_at(folder: Path, *, least: int) -> Disk:
+def look_at(folder: Location, *, least: int) -> Disk:
     """See whether a folder can be written and leaves enough room.
 
     Args:
         folder: The folder; while it is not there, the one in which it will be made.
         least: Bytes that must be free.
     """
+    if isinstance(folder, S3Path):
+        return Disk(at=time.monotonic(), problem=_s3_problem(folder))
     place = next(f for f in (folder, *folder.parents) if f.exists())
     try:
         StagingArea(folder).require_room(least)
@@ -144,3 +148,13 @@ def look_at(folder: Path, *, least: int) -> Disk:
         free_bytes=room.f_bavail * room.f_frsize,
         size_bytes=room.f_blocks * room.f_frsize,
     )
+
+
+def _s3_problem(folder: S3Path) -> str | None:
+    probe = folder / f".deltaq-probe-{secrets.token_hex(4)}"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+    except (OSError, DeltaqError) as exc:
+        return f"{folder}: cannot be written: {getattr(exc, 'strerror', None) or exc}"
+    return None

@@ -4,7 +4,8 @@ A dropped table's folder is renamed to its grave, ``.dropped/<table>/<request id
 That moment is the drop, as a commit's entry in the log is a write. The grave says that the request
 was applied, when its outcome is lost, and keeps a late worker's rename from taking the next table
 of that name: a folder that is not empty is never replaced. So only what is in it is removed at
-once, and a word is left there as long as outcomes are kept.
+once, and a word is left there as long as outcomes are kept. In S3, which knows no renames of
+folders, see ``deltaq.worker.s3_drops``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import errno
 import logging
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.location import Location, remove_folder, sync_folder
 from deltaq.tasks.request import Drop
-from deltaq.tasks.staging import StagingArea, open_staged, sync_folder
+from deltaq.tasks.s3_path import S3Path
+from deltaq.tasks.staging import StagingArea, open_staged
+from deltaq.worker import s3_drops
 from deltaq.worker.lake import Lake
 
 logger = logging.getLogger(__name__)
@@ -50,19 +55,30 @@ class Drops:
             StorageUnavailable: The lake cannot be written.
         """
         grave = self._grave(request)
-        if grave.exists():
+        if s3_drops.is_dropped(grave) if isinstance(grave, S3Path) else grave.exists():
             return
         with open_staged(self._staging.request_path(request.table, request.request_id)):
             pass  # it is there, so nobody has acknowledged the request
         if not self._lake.exists(request.table):
             raise self._lake.missing(request.table)
         try:
+            self._take_away(self._lake.path(request.table), grave)
+        except OSError as exc:
+            raise _unwritable(grave, exc) from exc
+
+    def _take_away(self, table: Location, grave: Location) -> None:
+        if isinstance(table, S3Path):
+            assert isinstance(grave, S3Path)
+            s3_drops.take_away(table, grave)
+            return
+        assert isinstance(grave, Path)
+        try:
             grave.parent.mkdir(parents=True, exist_ok=True)
-            self._lake.path(request.table).rename(grave)
+            table.rename(grave)
         except OSError as exc:
             if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another worker was first
-                raise _unwritable(grave, exc) from exc
-        for folder in (grave.parent, grave.parent.parent, self._lake.root):
+                raise
+        for folder in (grave.parent, grave.parent.parent, table.parent):
             sync_folder(folder)
 
     def bury(self, request: Drop) -> None:
@@ -73,20 +89,29 @@ class Drops:
         """
         try:
             self._empty(self._grave(request))
-            for grave in (self._lake.root / ".dropped").glob("*/*"):
+            for grave in self._graves():
                 word = grave / _WORD
                 if word.exists() and word.stat().st_mtime < time.time() - self._keep:
-                    shutil.rmtree(grave)
+                    remove_folder(grave)
                 elif not self._staging.request_path(grave.parent.name, grave.name).exists():
                     self._empty(grave)  # acknowledged, by a worker that died before this
         except OSError as exc:
             raise _unwritable(self._lake.root / ".dropped", exc) from exc
 
-    def _grave(self, request: Drop) -> Path:
+    def _graves(self) -> Iterable[Location]:
+        dropped = self._lake.root / ".dropped"
+        if isinstance(dropped, S3Path):
+            return {word.parent for word in dropped.glob(f"*/*/{_WORD}")}
+        return dropped.glob("*/*")
+
+    def _grave(self, request: Drop) -> Location:
         return self._lake.root / ".dropped" / request.table / request.request_id
 
     @staticmethod
-    def _empty(grave: Path) -> None:
+    def _empty(grave: Location) -> None:
+        if isinstance(grave, S3Path):
+            s3_drops.remove_files(grave)
+            return
         word = grave / _WORD
         word.touch(exist_ok=True)
         # The log last: what a crash leaves is then still known for a table.
@@ -97,5 +122,5 @@ class Drops:
                 entry.unlink()
 
 
-def _unwritable(path: Path, exc: OSError) -> StorageUnavailable:
+def _unwritable(path: Location, exc: OSError) -> StorageUnavailable:
     return StorageUnavailable(f"{path}: cannot be written: {exc.strerror or exc}")

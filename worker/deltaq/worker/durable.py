@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from deltaq.tasks.errors import StorageUnavailable
-from deltaq.tasks.staging import sync_folder
+from deltaq.tasks.location import Location, sync_folder
+from deltaq.tasks.s3_path import S3Path
 
 _B85 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
 _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -24,26 +25,28 @@ _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*
 _UUID_LENGTH = 20
 
 
-def read_commit(table: Path, version: int) -> list[dict[str, Any]]:
+def read_commit(table: Location, version: int) -> list[dict[str, Any]]:
     """Read the actions of a commit from the table's log.
 
     Raises:
         StorageUnavailable: The log cannot be read.
     """
-    entry = _entry(table, version)
+    entry = table / "_delta_log" / f"{version:020d}.json"
     try:
         return [json.loads(line) for line in entry.read_bytes().splitlines()]
     except OSError as exc:
         raise StorageUnavailable(f"{entry}: cannot be read: {exc.strerror}") from exc
 
 
-def sync_commit(table: Path, version: int) -> None:
+def sync_commit(table: Location, version: int) -> None:
     """Sync a commit that is in the log: its files, the entry, and the folders that name them.
 
     Raises:
         StorageUnavailable: The storage refused; whether the commit is durable is not known.
     """
-    files = {_entry(table, version)}
+    if isinstance(table, S3Path):
+        return  # what S3 has taken, it keeps
+    files = {table / "_delta_log" / f"{version:020d}.json"}
     for action in read_commit(table, version):
         files.update(_written_files(table, action))
     try:
@@ -55,10 +58,6 @@ def sync_commit(table: Path, version: int) -> None:
         raise StorageUnavailable(
             f"{exc.filename or table}: cannot be synced: {exc.strerror}"
         ) from exc
-
-
-def _entry(table: Path, version: int) -> Path:
-    return table / "_delta_log" / f"{version:020d}.json"
 
 
 def _written_files(table: Path, action: dict[str, Any]) -> Iterator[Path]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from deltaq.tasks.errors import InvalidRequest, InvalidTableName, StagedDataMissing
+from deltaq.tasks.location import Location
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Request
 from deltaq.tasks.staging import staged_request
@@ -37,7 +37,7 @@ class Found:
         committed: What the table's log says of it, when Redis does not know it.
     """
 
-    path: Path
+    path: Location
     staged_at: float
     action: Action
     reason: str
@@ -46,7 +46,7 @@ class Found:
     committed: Committed | None = None
 
 
-def of_known(file: Path, state: Outcome | State) -> Found:
+def of_known(file: Location, state: Outcome | State) -> Found:
     """Tell what is to be done about a file whose request Redis knows."""
     if isinstance(state, Outcome) and state.state is State.COMMITTED:
         return _committed(file, state.version)
@@ -54,12 +54,12 @@ def of_known(file: Path, state: Outcome | State) -> Found:
     return _found(file, Action.LEAVE, f"Redis knows it: {name}")
 
 
-def of_committed(file: Path, committed: Committed) -> Found:
+def of_committed(file: Location, committed: Committed) -> Found:
     """Tell what is to be done about a file whose request only the table's log knows."""
     return _committed(file, committed.version, committed)
 
 
-def of_unknown(file: Path) -> Found | None:
+def of_unknown(file: Location) -> Found | None:
     """Tell what is to be done about a file that nobody knows; None if it is gone.
 
     Raises:
@@ -76,7 +76,7 @@ def of_unknown(file: Path) -> Found | None:
     return _found(file, Action.SUBMIT, "Redis does not know it", request=request)
 
 
-def modified(file: Path) -> float:
+def modified(file: Location) -> float:
     """Tell when a file was written, seconds since 1970; now, if it is gone."""
     try:
         return file.stat().st_mtime
@@ -84,7 +84,7 @@ def modified(file: Path) -> float:
         return time.time()
 
 
-def _committed(file: Path, version: int | None, committed: Committed | None = None) -> Found:
+def _committed(file: Location, version: int | None, committed: Committed | None = None) -> Found:
     return Found(
         path=file,
         staged_at=modified(file),
@@ -95,5 +95,5 @@ def _committed(file: Path, version: int | None, committed: Committed | None = No
     )
 
 
-def _found(file: Path, action: Action, reason: str, request: Request | None = None) -> Found:
+def _found(file: Location, action: Action, reason: str, request: Request | None = None) -> Found:
     return Found(path=file, staged_at=modified(file), action=action, reason=reason, request=request)

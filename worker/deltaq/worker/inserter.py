@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from deltaq.tasks.errors import DeltaqError, InvalidRequest, InvalidTableName, StagedDataMissing
+from deltaq.tasks.location import Location
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane, Request, decode_request
 from deltaq.tasks.staging import staged_request
@@ -28,7 +28,7 @@ def age_of(request: Request) -> Age:
     return f"{request.submitted_at_ms:012x}", request.request_id
 
 
-def age_of_file(file: Path) -> Age:
+def age_of_file(file: Location) -> Age:
     """Tell the age of the request in a file, from its name if that tells."""
     if _UUID7.fullmatch(file.stem):
         return file.stem[:12], file.stem

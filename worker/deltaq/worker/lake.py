@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from deltaq.tasks.errors import StorageUnavailable, TableNotFound
+from deltaq.tasks.location import Location, table_names
 from deltaq.tasks.request import check_table_name
 from deltaq.tasks.suggest import did_you_mean
 
@@ -12,10 +11,10 @@ from deltaq.tasks.suggest import did_you_mean
 class Lake:
     """Finds tables below the lake's root, and nothing outside it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
 
-    def path(self, table: str) -> Path:
+    def path(self, table: str) -> Location:
         """Locate the folder of a table.
 
         Raises:
@@ -45,7 +44,7 @@ class Lake:
             StorageUnavailable: The lake cannot be read.
         """
         try:
-            names = [f.name for f in self.root.iterdir() if (f / "_delta_log").is_dir()]
+            names = list(table_names(self.root))
         except FileNotFoundError:
             return []
         except OSError as exc:

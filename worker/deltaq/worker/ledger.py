@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import msgspec
 
 from deltaq.tasks.errors import CommitConflict, DeltaqError, StorageUnavailable
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Lane, operation_of
 from deltaq.worker.groups import CommitGroup
 
@@ -79,9 +79,15 @@ _note_decoder = msgspec.json.Decoder(Note)
 _action_decoder = msgspec.json.Decoder(_Action)
 
 
-def note(group: CommitGroup) -> str:
-    """Write the note of a group's commit."""
-    requests = [(m.sequence, m.request.request_id) for m in group.members]
+def note(group: CommitGroup, *, unmoved: bool = False) -> str:
+    """Write the note of a group's commit.
+
+    Args:
+        group: The group.
+        unmoved: The commit is a slice before the last one: it moves no ledger, so no request
+            is in it.
+    """
+    requests = [] if unmoved else [(m.sequence, m.request.request_id) for m in group.members]
     users = dict.fromkeys(m.request.submitted_by for m in group.members if m.request.submitted_by)
     written = Note(
         deltaq=group.app_id,
@@ -108,7 +114,7 @@ def was_moved(error: DeltaqError) -> bool:
 
 
 def find_committed(
-    table: Path, ledger: str | None, request_ids: Iterable[str], *, since: float = 0.0
+    table: Location, ledger: str | None, request_ids: Iterable[str], *, since: float = 0.0
 ) -> dict[str, Committed]:
     """Find requests in a table's log, newest commit first.
 
@@ -135,7 +141,7 @@ def find_committed(
     return found
 
 
-def last_epoch(table: Path) -> str | None:
+def last_epoch(table: Location) -> str | None:
     """Tell under which epoch the newest of our commits was made; None if it is too long ago.
 
     Raises:
@@ -148,18 +154,18 @@ def last_epoch(table: Path) -> str | None:
     return None
 
 
-def log_entries(table: Path) -> list[Path]:
+def log_entries(table: Location) -> list[Location]:
     """List the entries of a table's log, newest first; none if there is no table."""
     entries = (e for e in (table / "_delta_log").glob("*.json") if e.stem.isdigit())
     return sorted(entries, reverse=True)
 
 
-def log_entry(table: Path, version: int) -> Path:
+def log_entry(table: Location, version: int) -> Location:
     """Name the entry of a version in a table's log."""
     return table / "_delta_log" / f"{version:020d}.json"
 
 
-def is_older(entry: Path, since: float) -> bool:
+def is_older(entry: Location, since: float) -> bool:
     """Tell whether an entry was written before a time, seconds since 1970."""
     try:
         return entry.stat().st_mtime < since
@@ -167,7 +173,7 @@ def is_older(entry: Path, since: float) -> bool:
         return True  # cleaned from the log meanwhile, as the oldest are
 
 
-def committed_in(entry: Path, ledger: str | None = None) -> list[Committed]:
+def committed_in(entry: Location, ledger: str | None = None) -> list[Committed]:
     """Read which requests are in a commit, in order; none if it is somebody else's.
 
     Args:
@@ -192,7 +198,7 @@ def committed_in(entry: Path, ledger: str | None = None) -> list[Committed]:
     ]
 
 
-def _read_note(entry: Path) -> Note | None:
+def _read_note(entry: Location) -> Note | None:
     try:
         lines = entry.read_bytes().splitlines()
     except FileNotFoundError:

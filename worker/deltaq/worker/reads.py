@@ -199,10 +199,10 @@ class Reader:
             yield result
             self._staging.publish(result, self._staging.read_path(query.request_id))
         finally:
-            self._staging.remove(result)
+            self._staging.remove_folder(result)
 
     def _keep_table(self, query: Query, table: pa.Table) -> int:
-        path = self._staging.read_path(query.request_id) / "part-0.parquet"
-        with contextlib.suppress(FileExistsError), self._staging.create(path) as file:
-            pq.write_table(table, file)
+        with self._result(query) as result:
+            result.mkdir(parents=True)
+            pq.write_table(table, result / "part-0.parquet")
         return int(table.num_rows)

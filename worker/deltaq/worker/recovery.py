@@ -11,11 +11,11 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
-from pathlib import Path
 from typing import TypeVar
 
 from deltaq.tasks.errors import InvalidTableName, LeaseLost, StorageUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.location import Location
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane, check_table_name
@@ -104,8 +104,8 @@ class Recovery:
         """
         return self._look_at(table, self._by_age(table))
 
-    def _look_at(self, table: str, files: list[Path]) -> Iterator[Found]:
-        known: dict[Path, Outcome | State] = {}
+    def _look_at(self, table: str, files: list[Location]) -> Iterator[Found]:
+        known: dict[Location, Outcome | State] = {}
         for batch in _batched(files, _BATCH):
             states = self._inbox.outcomes([(table, file.stem) for file in batch])
             known.update((f, s) for f, s in zip(batch, states, strict=True) if s is not None)
@@ -165,7 +165,7 @@ class Recovery:
             )
         return inserted
 
-    def _let_others_end(self, lease: Lease, files: list[Path]) -> None:
+    def _let_others_end(self, lease: Lease, files: list[Location]) -> None:
         """If something is unknown to Redis, wait for as long as a lease lasts, or until it is known.
 
         A holder whose lease Redis forgot may be committing; by then it has noticed. And a client
@@ -190,11 +190,11 @@ class Recovery:
                 break
         return unknown
 
-    def _by_age(self, table: str) -> list[Path]:
+    def _by_age(self, table: str) -> list[Location]:
         folder = self._staging.root / "requests" / table
         return [file for _, file in sorted((age_of_file(f), f) for f in folder.glob("*.parquet"))]
 
-    def _recent_commits(self, table: str) -> Iterator[Path]:
+    def _recent_commits(self, table: str) -> Iterator[Location]:
         """Name the entries of the log whose outcomes Redis should have, newest first."""
         since = time.time() - self._keep
         entries = ledger.log_entries(self._lake.path(table))
@@ -209,7 +209,7 @@ class Recovery:
         Returns:
             How many were written, and the highest sequences among them.
         """
-        forgotten: list[Path] = []
+        forgotten: list[Location] = []
         for entries in _batched(self._recent_commits(lease.table), _COMMITS):
             ids = [c.request_id for entry in entries for c in ledger.committed_in(entry)]
             if ids and self._are_settled(lease.table, ids):

@@ -6,7 +6,6 @@ import logging
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from celery.utils.functional import maybe_list
@@ -16,6 +15,7 @@ from celery.worker.control import Panel, ok
 from deltaq.tasks.calls import unapplied
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing
 from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.location import Location
 from deltaq.tasks.outcome import State
 from deltaq.tasks.request import check_request_id
 from deltaq.tasks.staging import StagingArea, staged_request
@@ -96,14 +96,14 @@ class Revoker:
                 # Whatever it was, the next ones must be cancelled.
                 logger.exception("revoked task %s not cancelled", task_id)
 
-    def _staged(self, task_id: str) -> Iterator[Path]:
+    def _staged(self, task_id: str) -> Iterator[Location]:
         try:
             check_request_id(task_id)
         except DeltaqError:
             return iter(())  # of a Celery task
         return self._staging.root.glob(f"requests/*/{task_id}.parquet")
 
-    def _cancel(self, path: Path) -> None:
+    def _cancel(self, path: Location) -> None:
         request = staged_request(path)
         if path != self._staging.request_path(request.table, request.request_id):
             logger.warning("%s: not cancelled: the request in it is another one", path)

@@ -1,15 +1,12 @@
 """Reads as a stream: a worker writes parts of a result while the client takes them.
 
-The parts are files in the result's folder, named by number. The client removes each one that it
-has read, so that their number tells how far it is behind; while it is far behind, the worker
-waits. The folder's time is the worker's sign of life. A client that gives up puts a file in the
-folder's place.
+The client removes each part that it has read, so that their number tells how far it is behind;
+while it is far behind, the worker waits. See ``deltaq.tasks.scan_folder``.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +25,8 @@ from deltaq.tasks.errors import (
     StorageUnavailable,
 )
 from deltaq.tasks.query import Scan
-from deltaq.tasks.staging import StagingArea, sync_folder
+from deltaq.tasks.scan_folder import ScanFolder
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.router import Router
 
 logger = logging.getLogger(__name__)
@@ -40,8 +38,6 @@ _MOST_SCANS = 16
 _MOST_PARTS, _PART_BYTES = 8, 8 * 1024 * 1024
 #: Seconds after which rows are handed over although the part is not full.
 _PART_SECONDS = 0.5
-#: Seconds between two looks whether the client has taken a part.
-_LOOK = 0.01
 #: Seconds between two signs of life; a folder without one for the second time is of the dead.
 _SIGN, _DEAD = 3.0, 20.0
 
@@ -51,12 +47,16 @@ class Parts:
 
     Args:
         folder: Where they go; it is there.
+        work: Name of a file on this machine's disk that they may be written to before.
         patience: Seconds that an unread part may lie there before the client counts as gone.
         stopping: Set when the worker ends.
     """
 
-    def __init__(self, folder: Path, *, patience: float, stopping: threading.Event) -> None:
+    def __init__(
+        self, folder: ScanFolder, work: Path, *, patience: float, stopping: threading.Event
+    ) -> None:
         self._folder = folder
+        self._work = work
         self._patience = patience
         self._stopping = stopping
         self._batches: list[pa.RecordBatch] = []
@@ -87,16 +87,17 @@ class Parts:
         """
         if not self._batches and self.count:
             return
-        file = self._folder / f".part-{self.count:06d}"
-        try:
-            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-                for batch in self._batches:
-                    writer.write_batch(batch)
-        except OSError as exc:
-            self._check_wanted()
-            raise StorageUnavailable(f"{file}: cannot be written: {exc}") from exc
-        rows, self._batches = sum(b.num_rows for b in self._batches), []
-        self.take(file, suffix="arrow", rows=rows)
+        rows = sum(b.num_rows for b in self._batches)
+        with self._folder.draft(self._work) as file:
+            try:
+                with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+                    for batch in self._batches:
+                        writer.write_batch(batch)
+            except OSError as exc:
+                self._check_wanted()
+                raise StorageUnavailable(f"{file}: cannot be written: {exc}") from exc
+            self._batches = []
+            self.take(file, suffix="arrow", rows=rows)
 
     def take(self, file: Path, *, suffix: str, rows: int) -> None:
         """Hand over a file as the next part.
@@ -106,7 +107,7 @@ class Parts:
         """
         self._wait_for_room()
         try:
-            file.rename(self._folder / f"part-{self.count:06d}.{suffix}")
+            self._folder.put(file, self.count, f".{suffix}")
         except OSError as exc:
             self._check_wanted()
             raise StorageUnavailable(f"{file}: cannot be moved: {exc.strerror}") from exc
@@ -116,7 +117,7 @@ class Parts:
 
     def _wait_for_room(self) -> None:
         unread, since = self._unread(), time.monotonic()
-        while unread >= _MOST_PARTS and not self._stopping.wait(_LOOK):
+        while unread >= _MOST_PARTS and not self._stopping.wait(self._folder.look_seconds):
             left, unread = unread, self._unread()
             if unread < left:
                 since = time.monotonic()
@@ -130,13 +131,13 @@ class Parts:
 
     def _unread(self) -> int:
         try:
-            return sum(file.name.startswith("part-") for file in self._folder.iterdir())
+            return self._folder.unread()
         except OSError:
             self._check_wanted()
             raise
 
     def _check_wanted(self) -> None:
-        if not self._folder.is_dir():
+        if not self._folder.is_wanted():
             raise RequestCancelled("the scan was closed before its end")
 
 
@@ -163,7 +164,7 @@ class Scans:
         self._patience = patience
         self._settle = settle
         self._threads = ThreadPoolExecutor(_MOST_SCANS, "deltaq-scan")
-        self._active: set[Path] = set()
+        self._active: set[ScanFolder] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._pulse: threading.Thread | None = None
@@ -177,7 +178,7 @@ class Scans:
             EngineUnavailable: This worker has enough to do.
             StorageUnavailable: The staging area cannot be written.
         """
-        folder = self._staging.read_path(query.request_id)
+        folder = ScanFolder(self._staging.read_path(query.request_id))
         with self._lock:
             if len(self._active) >= _MOST_SCANS:
                 raise EngineUnavailable(
@@ -198,27 +199,25 @@ class Scans:
         self._stopping.set()
         self._threads.shutdown(wait=True)
 
-    def _claim(self, folder: Path) -> bool:
+    def _claim(self, folder: ScanFolder) -> bool:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
-            sync_folder(folder.parent)
-        except FileExistsError:
-            if folder.is_file():
-                self._staging.remove(folder)
-                raise RequestCancelled("the scan was closed before its beginning") from None
-            if time.time() - folder.stat().st_mtime < _DEAD:
+            given_up = folder.is_given_up()
+            if not given_up and folder.claim():
+                return True
+            if not given_up and folder.silent_seconds() < _DEAD:
                 return False
-            self._staging.remove(folder)
-            raise EngineDied("the worker that scanned the table has died; scan again") from None
         except OSError as exc:
-            raise StorageUnavailable(f"{folder}: cannot be made: {exc.strerror}") from exc
-        return True
+            raise StorageUnavailable(f"{folder.path}: cannot be made: {exc.strerror}") from exc
+        self._staging.remove_folder(folder.path)
+        if given_up:
+            raise RequestCancelled("the scan was closed before its beginning")
+        raise EngineDied("the worker that scanned the table has died; scan again")
 
-    def _perform(self, query: Scan, folder: Path) -> None:
-        parts = Parts(folder, patience=self._patience, stopping=self._stopping)
+    def _perform(self, query: Scan, folder: ScanFolder) -> None:
         told: dict[str, Any] | DeltaqError
         try:
+            work = self._staging.new_work_path()
+            parts = Parts(folder, work, patience=self._patience, stopping=self._stopping)
             version, engine = self._router.scan(query, parts)
             told = {
                 "version": version,
@@ -227,11 +226,11 @@ class Scans:
                 "value": {"parts": parts.count},
             }
         except DeltaqError as exc:
-            self._staging.remove(folder)
+            self._staging.remove_folder(folder.path)
             told = exc
         except Exception as exc:
             logger.exception("scan %s of table %s failed", query.request_id, query.table)
-            self._staging.remove(folder)
+            self._staging.remove_folder(folder.path)
             told = EngineDied(f"the scan failed: {type(exc).__name__}: {exc}", table=query.table)
         finally:
             with self._lock:
@@ -244,6 +243,6 @@ class Scans:
                 active = list(self._active)
             for folder in active:
                 try:
-                    os.utime(folder)
+                    folder.show_life()
                 except OSError as exc:  # closed by its client, which its thread will find
-                    logger.debug("%s: %s", folder, exc)
+                    logger.debug("%s: %s", folder.path, exc)

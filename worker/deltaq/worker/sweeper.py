@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 
 import redis
 
@@ -15,6 +14,7 @@ from deltaq.tasks import keys
 from deltaq.tasks.connection import queue_errors
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.location import Location
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
@@ -185,11 +185,11 @@ class Sweeper:
             How many files and folders were removed or moved.
         """
         removed = 0
-        for result in _older(self._staging.root.glob("reads/*"), self._settings.read_ttl):
-            self._staging.remove(result)
+        for result in _older(self._staging.results(), self._settings.read_ttl):
+            self._staging.remove_folder(result)
             removed += 1
         for work in _older(self._staging.work.glob("*"), self._settings.read_ttl):
-            self._staging.remove(work)
+            self._staging.remove_folder(work)
             removed += 1
         if keep := self._settings.dead_letter_ttl:
             # The word why it died is as old as the dead letter, the file older than that.
@@ -215,7 +215,7 @@ class Sweeper:
         return removed
 
 
-def _older(paths: Iterable[Path], seconds: float) -> Iterator[Path]:
+def _older(paths: Iterable[Location], seconds: float) -> Iterator[Location]:
     limit = time.time() - seconds
     for path in paths:
         try:

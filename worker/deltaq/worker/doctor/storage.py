@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.location import Location, sync_folder
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import MiB, Settings
-from deltaq.tasks.staging import sync_folder
 from deltaq.worker.doctor.finding import Finding, fine, warning, wrong
+from deltaq.worker.s3_check import try_s3
 
 #: Seconds for a sync above which each submission and each commit is slow.
 _SLOW_SYNC = 0.1
@@ -22,13 +25,31 @@ _LITTLE_ROOM = 0.05
 def check_storage(settings: Settings) -> Iterator[Finding]:
     """Check the folders; files are made in each and removed again."""
     lake, staging = settings.lake, settings.staging_root
-    yield from _check_folder("lake", lake)
+    yield from _check("lake", lake)
     # The staging area in the lake is made by the first request.
-    if staging.exists() or not staging.is_relative_to(lake):
-        yield from _check_folder("staging", staging)
-    if lake.is_dir():
-        where = staging if staging.is_dir() else lake
-        yield from _check_room(where, settings.staging_min_free_bytes)
+    if settings.staging is not None or (isinstance(staging, Path) and staging.exists()):
+        yield from _check("staging", staging)
+    where = [f for f in (staging, lake) if isinstance(f, Path) and f.is_dir()]
+    if where:
+        yield from _check_room(where[0], settings.staging_min_free_bytes)
+
+
+def _check(check: str, location: Location) -> Iterator[Finding]:
+    if isinstance(location, S3Path):
+        return _check_s3(check, location)
+    return _check_folder(check, location)
+
+
+def _check_s3(check: str, folder: S3Path) -> Iterator[Finding]:
+    """Do what a commit does: write, unless something is there."""
+    try:
+        seconds = try_s3(folder)
+    except DeltaqError as exc:
+        yield wrong(
+            check, exc.message, "mend it, or the setting; clients and workers need the same"
+        )
+    else:
+        yield fine(check, f"{folder}: atomic, a write takes {seconds * 1000:,.1f} ms")
 
 
 def _check_folder(check: str, folder: Path) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from deltaq.tasks.errors import (
     SchemaMismatch,
     VersionNotFound,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Read
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.commits import changed_rows, engine_of
@@ -73,7 +73,7 @@ class Most:
                 )
 
 
-def check_version(version: int, newest: int, *, name: str, path: Path) -> int:
+def check_version(version: int, newest: int, *, name: str, path: Location) -> int:
     """Return a version that a table has, and whose log it still keeps.
 
     Raises:
@@ -90,7 +90,7 @@ def check_version(version: int, newest: int, *, name: str, path: Path) -> int:
     )
 
 
-def oldest_version(path: Path) -> int:
+def oldest_version(path: Location) -> int:
     """Find the oldest version that a table's log still tells of completely.
 
     Once commits have been cleaned away, that is the first checkpoint with all commits after it.
@@ -118,7 +118,7 @@ def moment(text: str, *, name: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def too_early(text: str, *, name: str, path: Path) -> VersionNotFound:
+def too_early(text: str, *, name: str, path: Location) -> VersionNotFound:
     """Make the error for a time before the first version that a table keeps."""
     oldest = oldest_version(path)
     entry = log_entry(path, oldest)

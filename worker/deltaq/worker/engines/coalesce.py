@@ -8,12 +8,12 @@ are inserted every time, so each of them stays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltaq.tasks.errors import DuplicateKeys
+from deltaq.tasks.location import Location
 from deltaq.worker.engines.fit import comparable_keys, fitted_batches
 
 #: Names that no column of a frame is grouped under: keys are renamed by position.
@@ -21,7 +21,7 @@ _ROW, _FILE = "row", "file"
 
 
 def last_rows(
-    paths: Sequence[Path], schema: pa.Schema, keys: Sequence[str], *, name: str
+    paths: Sequence[Location], schema: pa.Schema, keys: Sequence[str], *, name: str
 ) -> Iterator[pa.RecordBatch]:
     """Read the staged files of merges in order, and keep the last row of each key.
 

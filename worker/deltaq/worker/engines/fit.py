@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import DuplicateKeys, InvalidFrame, SchemaMismatch, StagedDataMissing
+from deltaq.tasks.location import Location
 from deltaq.tasks.staging import open_staged
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.delta_types import (
@@ -87,7 +87,7 @@ def fit_schema(
     return pa.schema(fields + created_fields(frame, extra, name))
 
 
-def fitted_batches(paths: Sequence[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def fitted_batches(paths: Sequence[Location], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Read staged files in order, a batch at a time, cast to a schema from :func:`fit_schema`.
 
     Raises:
@@ -134,7 +134,7 @@ def check_keys_present(
         )
 
 
-def check_unique_keys(paths: Sequence[Path], keys: Sequence[str], *, name: str) -> None:
+def check_unique_keys(paths: Sequence[Location], keys: Sequence[str], *, name: str) -> None:
     """Check that no two rows of staged files have the same keys; null keys match nothing.
 
     Raises:

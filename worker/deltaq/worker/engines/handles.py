@@ -11,14 +11,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from deltaq.tasks.location import Location
 from deltaq.tasks.policy import Policy, table_policy
+from deltaq.tasks.s3_path import S3Stat
 from deltaq.worker.engines.native_errors import native_errors
+from deltaq.worker.engines.urls import open_table
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import NOTHING
 
@@ -31,7 +33,7 @@ _MOST_OPEN = 1024
 class Handle:
     """One table at its newest version as last looked at. Used by one thread at a time."""
 
-    def __init__(self, name: str, path: Path, policy: Policy) -> None:
+    def __init__(self, name: str, path: Location, policy: Policy) -> None:
         self._default = policy
         self._policy = policy
         self.name = name
@@ -39,8 +41,8 @@ class Handle:
         self.lock = threading.RLock()
         self._table: DeltaTable | None = None
         self._opened_at = 0
-        #: Inode and time of the newest log entry: another table may come under the same name.
-        self._entry: tuple[int, int] | None = None
+        #: What tells the newest log entry from others of its name: another table may come under the same name.
+        self._entry: object = None
         #: What is left of the files that a vacuum in slices removes, and which vacuum that is.
         self.unneeded: tuple[object, list[str]] = (None, [])
         self._ledgers: dict[str, int] = {}
@@ -126,7 +128,7 @@ class Handle:
         self._ledgers.clear()
         self._checkpoint = None
         try:
-            self._table = DeltaTable(str(self.path))
+            self._table = open_table(self.path)
         except TableNotFoundError:
             self._table = None
             return
@@ -142,7 +144,7 @@ class Handle:
     def _is_replaced(self) -> bool:
         return self._entry is None or _identify(self._log_entry(0)) != self._entry
 
-    def _log_entry(self, ahead: int) -> Path:
+    def _log_entry(self, ahead: int) -> Location:
         version = self.existing().version() + ahead
         return self.path / "_delta_log" / f"{version:020d}.json"
 
@@ -197,9 +199,9 @@ class Handles:
             return handle
 
 
-def _identify(entry: Path) -> tuple[int, int] | None:
+def _identify(entry: Location) -> object:
     try:
         found = entry.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return found.etag if isinstance(found, S3Stat) else (found.st_ino, found.st_mtime_ns)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from deltaq.tasks.location import Location
 from deltaq.worker.engines.delta_schema import arrow_schema
+from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.ledger import NOTHING
 
 if TYPE_CHECKING:
@@ -70,16 +71,16 @@ class Kernel:
         self._table = package.Table  # kept: each look-up of a class is a few round trips
         self._mapper = session._jvm.com.fasterxml.jackson.databind.ObjectMapper()  # type: ignore[union-attr]
 
-    def ledger(self, table: Path, app_id: str) -> int:
+    def ledger(self, table: Location, app_id: str) -> int:
         """Read the last committed sequence of a ledger in the newest version; -1 for none."""
         return self._ledger(self._latest(table), app_id)
 
-    def ledger_at(self, table: Path, app_id: str, version: int) -> int:
+    def ledger_at(self, table: Location, app_id: str, version: int) -> int:
         """Read the last committed sequence of a ledger in a version; -1 for none."""
         found = self._for_path(table).getSnapshotAsOfVersion(self._engine, version)
         return self._ledger(found, app_id)
 
-    def snapshot(self, table: Path, app_id: str | None = None) -> Snapshot:
+    def snapshot(self, table: Location, app_id: str | None = None) -> Snapshot:
         """Read the newest version, and a ledger in it."""
         latest = self._latest(table)
         partitions = latest.getPartitionColumnNames()
@@ -93,11 +94,11 @@ class Kernel:
             features=frozenset(self._json(latest.getProtocol().getWriterFeatures())),
         )
 
-    def checkpoint(self, table: Path, version: int) -> None:
+    def checkpoint(self, table: Location, version: int) -> None:
         """Write a checkpoint of a version."""
         self._for_path(table).checkpoint(self._engine, version)
 
-    def version_at(self, table: Path, milliseconds: int) -> int | None:
+    def version_at(self, table: Location, milliseconds: int) -> int | None:
         """Find the version that was the newest at a time, in milliseconds since 1970.
 
         None if the table was not there yet; a time to come means the newest.
@@ -123,8 +124,8 @@ class Kernel:
         found = snapshot.getLatestTransactionVersion(self._engine, app_id)
         return int(found.get()) if found.isPresent() else NOTHING
 
-    def _latest(self, table: Path) -> Any:
+    def _latest(self, table: Location) -> Any:
         return self._for_path(table).getLatestSnapshot(self._engine)
 
-    def _for_path(self, table: Path) -> Any:
-        return self._table.forPath(self._engine, str(table))
+    def _for_path(self, table: Location) -> Any:
+        return self._table.forPath(self._engine, spark_url(table))

@@ -28,15 +28,17 @@ from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.native_limits import check_writable, maps_columns
-from deltaq.worker.engines.native_maintenance import partitions
+from deltaq.worker.engines.native_optimize import largest_piece, partitions
 from deltaq.worker.engines.native_sql import translate_select
+from deltaq.worker.engines.urls import open_table
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
-from deltaq.worker.maintenance.slicing import TARGET_BYTES
 from deltaq.worker.maintenance.wishes import TIERS, Survey
 from deltaq.worker.selects import parse_select
 
 logger = logging.getLogger(__name__)
+
+_CLEANS = "delta.enableExpiredLogCleanup"
 
 
 class NativeEngine:
@@ -111,7 +113,7 @@ class NativeEngine:
             with self._handles.use(name) as handle:
                 schemas[name] = handle.schema
                 # Of its own: the handle's moves on with the table.
-                opened[name] = DeltaTable(str(handle.path), version=handle.existing().version())
+                opened[name] = open_table(handle.path, version=handle.existing().version())
         translated = translate_select(select, schemas)
         with native_errors("*"):
             for place, name in enumerate(translated.tables):
@@ -143,15 +145,14 @@ class NativeEngine:
             return native_reads.total_bytes(handle.table) if handle.table else 0
 
     def slice_bytes(self, table: str, *, ordered: bool) -> int:
-        """Tell the bytes of the largest piece that a slice may have to rewrite: one partition.
+        """Tell the bytes of the most that a slice of an optimize may have to rewrite.
 
         Args:
             table: The table.
-            ordered: Rows are ordered as well, so that large files are rewritten, too.
+            ordered: Rows are ordered as well, so that partitions are rewritten as a whole.
         """
         with self._handles.use(table) as handle:
-            found = partitions(handle.table, TARGET_BYTES) if handle.table else []
-        return max((p.size_bytes if ordered else p.small_bytes for p in found), default=0)
+            return largest_piece(handle.table, ordered=ordered) if handle.table else 0
 
     def survey(self, table: str) -> Survey:
         """Look at a table as its policy does.
@@ -163,7 +164,7 @@ class NativeEngine:
             delta = handle.existing()
             metadata = delta.metadata()
             return Survey(
-                tiers={size: partitions(delta, size) for size in TIERS},
+                tiers={size: partitions(delta, size // 2) for size in TIERS},
                 properties=metadata.configuration,
                 columns=[n for n in handle.schema.names if n not in metadata.partition_columns],
                 needs_spark=maps_columns(delta),
@@ -193,3 +194,18 @@ class NativeEngine:
         """
         with self._handles.use(table) as handle:
             handle.checkpoint()
+
+    def clean_log(self, table: str) -> None:
+        """Remove the entries of a table's log that are older than a checkpoint and its retention.
+
+        That is ``delta.logRetentionDuration``, 30 days if the table does not say; none are removed
+        if ``delta.enableExpiredLogCleanup`` is false.
+
+        Raises:
+            TableNotFound: There is no such table.
+        """
+        with self._handles.use(table) as handle:
+            wanted = handle.existing().metadata().configuration.get(_CLEANS, "true")
+        if wanted.lower() == "true":
+            with native_errors(table):  # of its own: nobody waits for it with the handle
+                open_table(self._lake.path(table)).cleanup_metadata()

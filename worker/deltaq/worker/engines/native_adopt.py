@@ -36,6 +36,7 @@ from deltaq.worker.engines import Commit, NotNative, RowCounts
 from deltaq.worker.engines.native_commit import commit_options
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.native_limits import features
+from deltaq.worker.engines.urls import storage_options
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import NOTHING
@@ -122,9 +123,11 @@ def _check_wanted(backfill: Backfill) -> None:
 def _checked(part: Prepared, plan: LoadPlan, manifest: Manifest) -> Iterable[PreparedFile]:
     """Return the files of a part, if they are still what the table takes."""
     lost = set(plan.rules) - set(part.rules)
-    changed = sorted(c for c in plan.types.items() ^ part.types.items())
+    changed = {column for column, _ in plan.types.items() ^ part.types.items()}
+    for file in part.files:
+        changed |= file.partition_values.keys() ^ set(plan.partition_by)
     if lost or changed:
-        what = [*sorted(lost), *sorted({column for column, _ in changed})]
+        what = [*sorted(lost), *sorted(changed)]
         raise SchemaMismatch(
             f"table {manifest.table} was changed while part {part.number} was prepared, in "
             f"{', '.join(what)}; resume the backfill, which prepares its files anew",
@@ -156,6 +159,7 @@ def _create(path: Path, plan: LoadPlan, files: Sequence[PreparedFile], group: Co
         _added(files),
         mode="error",
         partition_by=list(plan.partition_by),
+        storage_options=storage_options(path),
         **commit_options(group),
     )
 

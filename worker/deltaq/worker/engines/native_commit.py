@@ -31,6 +31,7 @@ from deltaq.worker.engines.evolve import evolve
 from deltaq.worker.engines.fit import fit_schema, fitted_batches
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_limits import check_partition_types, features
+from deltaq.worker.engines.urls import storage_options
 from deltaq.worker.expressions import translate
 from deltaq.worker.groups import CommitGroup
 
@@ -76,12 +77,13 @@ class GroupCommit:
         check_partition_types(schema, request.partition_by or ())
         counted = _Counted(batches)
         write_deltalake(
-            str(self._handle.path),
-            self._reader(schema, counted),
+            table_or_uri=str(self._handle.path),
+            data=self._reader(schema, counted),
             mode="error",
             partition_by=list(request.partition_by or ()),
             target_file_size=_FILE_BYTES,
             writer_properties=FORMAT,
+            storage_options=storage_options(self._handle.path),
             **self._commit(),
         )
         return RowCounts(inserted=counted.rows, updated=0, deleted=0)

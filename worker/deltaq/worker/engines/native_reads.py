@@ -16,6 +16,7 @@ from deltaq.tasks.query import Read
 from deltaq.worker.engines import asked
 from deltaq.worker.engines.delta_types import delta_name, plain_type
 from deltaq.worker.engines.handles import Handle
+from deltaq.worker.engines.urls import open_table
 from deltaq.worker.expressions import translate
 
 
@@ -47,7 +48,7 @@ def at_version(handle: Handle, query: Read) -> DeltaTable:
         return handle.existing()
     if query.version is not None:
         version = asked.check_version(query.version, newest, name=handle.name, path=handle.path)
-        return DeltaTable(str(handle.path), version=version)
+        return open_table(handle.path, version=version)
     return _at_time(handle, str(query.timestamp))
 
 
@@ -145,7 +146,7 @@ def total_bytes(table: DeltaTable) -> int:
 def _at_time(handle: Handle, text: str) -> DeltaTable:
     """Open the version that was the newest at a time; a time to come means the newest."""
     moment = asked.moment(text, name=handle.name)
-    table = DeltaTable(str(handle.path))
+    table = open_table(handle.path)
     table.load_as_version(moment)
     # delta-rs takes the first version for any time before it.
     entry = handle.path / "_delta_log" / f"{table.version():020d}.json"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from deltaq.tasks.errors import ConstraintViolated
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Overwrite
 from deltaq.tasks.staging import open_staged
 from deltaq.worker.engines.columns import outside_where
@@ -14,7 +14,9 @@ from deltaq.worker.engines.native_limits import constraints
 from deltaq.worker.groups import CommitGroup
 
 
-def broken_rule(handle: Handle, group: CommitGroup, paths: Iterable[Path]) -> ConstraintViolated:
+def broken_rule(
+    handle: Handle, group: CommitGroup, paths: Iterable[Location]
+) -> ConstraintViolated:
     """Make the error for a group of which a row breaks a rule.
 
     Args:
@@ -42,7 +44,7 @@ def broken_rule(handle: Handle, group: CommitGroup, paths: Iterable[Path]) -> Co
     )
 
 
-def _count_nulls(paths: Iterable[Path], column: str) -> int:
+def _count_nulls(paths: Iterable[Location], column: str) -> int:
     rows = 0
     for path in paths:
         with open_staged(path) as file:

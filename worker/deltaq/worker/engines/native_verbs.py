@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable, Field, convert_to_deltalake
@@ -27,7 +27,9 @@ from deltaq.worker.engines.asked import check_version
 from deltaq.worker.engines.evolve import has_ntz
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_limits import check_evolvable, check_partition_types, features
+from deltaq.worker.engines.urls import open_table
 from deltaq.worker.engines.verb_rules import (
+    check_policy,
     check_properties,
     check_rename,
     new_column,
@@ -107,6 +109,7 @@ def change(handle: Handle, request: TableChange, **commit: Any) -> None:
             _restore(handle, request, **commit)
         case SetProperties():
             check_properties(request)
+            check_policy(request, handle.schema, table.metadata().partition_columns)
             _check_plain(request.properties)
             table.alter.set_table_properties(
                 request.properties, raise_if_not_exists=False, **commit
@@ -148,7 +151,8 @@ def _check_files(handle: Handle, request: Restore, version: int) -> None:
     Raises:
         VersionNotFound: A vacuum has removed some.
     """
-    files = [Path(uri) for uri in DeltaTable(str(handle.path), version=version).file_uris()]
+    told = open_table(handle.path, version=version).get_add_actions(flatten=True)
+    files = [handle.path / unquote(name) for name in told.column("path").to_pylist()]
     gone = [file for file in files if not file.exists()]
     if gone:
         raise VersionNotFound(

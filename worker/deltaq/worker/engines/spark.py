@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import Convert, EngineName
 from deltaq.tasks.staging import StagingArea
@@ -32,6 +33,7 @@ from deltaq.worker.engines.spark_queries import (
 )
 from deltaq.worker.engines.spark_select import selected_rows
 from deltaq.worker.engines.transaction import LedgerAt, Transactions
+from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.maintenance.analysis import analyse
@@ -135,7 +137,7 @@ class SparkEngine:
             session = connection.session.newSession()
             reader = session.read.format("delta").option("versionAsOf", version)
             with _job(session, query.request_id):
-                rows = asked_rows(reader.load(str(path)), query)
+                rows = asked_rows(reader.load(spark_url(path)), query)
                 rows.write.option("maxRecordsPerFile", rows_per_file).parquet(str(destination))
         files = destination.glob("*.parquet")
         return version, sum(pq.read_metadata(file).num_rows for file in files)
@@ -148,7 +150,7 @@ class SparkEngine:
             for file in sorted(work.glob("*.parquet")):
                 parts.take(file, suffix="parquet", rows=pq.read_metadata(file).num_rows)
         finally:
-            self._staging.remove(work)
+            self._staging.remove_folder(work)
         return version
 
     def sql(self, query: Sql, destination: Path) -> int:
@@ -174,7 +176,7 @@ class SparkEngine:
         path = self._existing(table)
         with self._connected(table, wait=_READY_WITHIN) as connection:
             session = connection.session.newSession()
-            found = DeltaTable.forPath(session, str(path)).history(limit).toArrow()
+            found = DeltaTable.forPath(session, spark_url(path)).history(limit).toArrow()
         return history_table(found.to_pylist())
 
     def analyze(self, table: str) -> dict[str, Any]:
@@ -182,7 +184,7 @@ class SparkEngine:
         path = self._existing(table)
         with self._connected(table, wait=_READY_WITHIN) as connection:
             columns = list(connection.kernel.snapshot(path).partition_by)
-            rows = connection.session.newSession().read.format("delta").load(str(path))
+            rows = connection.session.newSession().read.format("delta").load(spark_url(path))
             return analyse(counted_files(rows, columns), columns)
 
     def detail(self, table: str) -> dict[str, Any]:
@@ -193,7 +195,7 @@ class SparkEngine:
         with self._connected(table, wait=_READY_WITHIN) as connection:
             snapshot = connection.kernel.snapshot(path)
             session = connection.session.newSession()
-            told = DeltaTable.forPath(session, str(path)).detail().toArrow().to_pylist()[0]
+            told = DeltaTable.forPath(session, spark_url(path)).detail().toArrow().to_pylist()[0]
         return description(table, snapshot, told)
 
     def _snapshot(self, kernel: Kernel, group: CommitGroup) -> Snapshot | None:
@@ -209,7 +211,7 @@ class SparkEngine:
             raise ledger.moved(group, snapshot.ledger)
         return snapshot
 
-    def _existing(self, table: str) -> Path:
+    def _existing(self, table: str) -> Location:
         if not self._lake.exists(table):
             raise self._lake.missing(table)
         return self._lake.path(table)
@@ -243,7 +245,7 @@ def _job_group(group: CommitGroup) -> str:
 
 
 def _ledger_reader(
-    kernel: Kernel, table: Path, group: CommitGroup, known: Snapshot | None
+    kernel: Kernel, table: Location, group: CommitGroup, known: Snapshot | None
 ) -> LedgerAt:
     """Make what reads the group's ledger in a version, at no cost in the one that is known."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Merge, Overwrite
 from deltaq.worker.engines.columns import outside_where
 from deltaq.worker.engines.scd2 import Versions, match_column
 from deltaq.worker.engines.sql_types import quoted
+from deltaq.worker.engines.urls import spark_url
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
@@ -21,22 +22,24 @@ _DELETED = "__deltaq_delete"
 
 
 def append(
-    frame: DataFrame, table: Path, partitions: tuple[str, ...], *, evolves: bool = False
+    frame: DataFrame, table: Location, partitions: tuple[str, ...], *, evolves: bool = False
 ) -> None:
     """Add a frame's rows; ``evolves`` lets the table have the frame's columns and types."""
-    _writer(frame, "append", partitions, evolves).save(str(table))
+    _writer(frame, "append", partitions, evolves).save(spark_url(table))
 
 
 def overwrite(
-    frame: DataFrame, table: Path, partitions: tuple[str, ...], *, evolves: bool = False
+    frame: DataFrame, table: Location, partitions: tuple[str, ...], *, evolves: bool = False
 ) -> None:
     """Replace all rows."""
-    _writer(frame, "overwrite", partitions, evolves).save(str(table))
+    _writer(frame, "overwrite", partitions, evolves).save(spark_url(table))
 
 
-def overwrite_where(frame: DataFrame, table: Path, where: str, *, evolves: bool = False) -> None:
+def overwrite_where(
+    frame: DataFrame, table: Location, where: str, *, evolves: bool = False
+) -> None:
     """Replace the rows that satisfy a condition, as all rows of the frame must."""
-    _writer(frame, "overwrite", (), evolves).option("replaceWhere", where).save(str(table))
+    _writer(frame, "overwrite", (), evolves).option("replaceWhere", where).save(spark_url(table))
 
 
 def check_all(frame: DataFrame, request: Overwrite) -> None:
@@ -55,7 +58,7 @@ def check_all(frame: DataFrame, request: Overwrite) -> None:
 def merge(
     session: SparkSession,
     frame: DataFrame,
-    table: Path,
+    table: Location,
     request: Merge,
     update: list[str],
     columns: list[str],
@@ -75,7 +78,7 @@ def merge(
     """
     from delta.tables import DeltaTable
 
-    target = DeltaTable.forPath(session, str(table))
+    target = DeltaTable.forPath(session, spark_url(table))
     shared = [column for column in frame.columns if column in columns]
     source = _mark_deleted(frame, request.delete_when)
     condition = _match(request.keys, request.keys)
@@ -92,12 +95,12 @@ def merge(
     builder.execute()
 
 
-def current_versions(frame: DataFrame, table: Path, versions: Versions) -> pa.Table:
+def current_versions(frame: DataFrame, table: Location, versions: Versions) -> pa.Table:
     """Read the current versions of a frame's keys."""
     from pyspark.sql import functions as sf
 
     request, session = versions.request, frame.sparkSession
-    rows = session.read.format("delta").load(str(table)).where(quoted(request.is_current))
+    rows = session.read.format("delta").load(spark_url(table)).where(quoted(request.is_current))
     keys = list(request.keys)
     wanted = frame.select(*map(quoted, keys)).alias("s")
     found = rows.alias("t").join(wanted, sf.expr(_match(keys, keys)), "left_semi")
@@ -105,7 +108,7 @@ def current_versions(frame: DataFrame, table: Path, versions: Versions) -> pa.Ta
 
 
 def merge_versions(
-    session: SparkSession, source: DataFrame, table: Path, versions: Versions
+    session: SparkSession, source: DataFrame, table: Location, versions: Versions
 ) -> None:
     """End versions and begin others, as the source of :func:`scd2.merge_source` says."""
     from delta.tables import DeltaTable
@@ -113,7 +116,9 @@ def merge_versions(
     request = versions.request
     matched = [match_column(place) for place in range(len(request.keys))]
     condition = f"{_match(request.keys, matched)} AND t.{quoted(request.is_current)}"
-    builder = DeltaTable.forPath(session, str(table)).alias("t").merge(source.alias("s"), condition)
+    builder = (
+        DeltaTable.forPath(session, spark_url(table)).alias("t").merge(source.alias("s"), condition)
+    )
     builder = builder.whenMatchedUpdate(set=_values([request.valid_to, request.is_current]))
     begins = f"s.{quoted(matched[0])} IS NULL"
     builder.whenNotMatchedInsert(begins, _values(versions.table.names)).execute()
@@ -125,7 +130,7 @@ def _match(keys: Sequence[str], columns: Sequence[str]) -> str:
 
 
 def insert_all(
-    frame: DataFrame, table: Path, partitions: tuple[str, ...], delete_when: str | None
+    frame: DataFrame, table: Location, partitions: tuple[str, ...], delete_when: str | None
 ) -> None:
     """Create a table from the rows of a merge that it would insert."""
     from pyspark.sql import functions as sf
@@ -136,17 +141,17 @@ def insert_all(
     append(marked, table, partitions)
 
 
-def delete(session: SparkSession, table: Path, where: str) -> None:
+def delete(session: SparkSession, table: Location, where: str) -> None:
     """Remove the rows that satisfy a condition; no commit when there are none."""
     from delta.tables import DeltaTable
 
-    DeltaTable.forPath(session, str(table)).delete(where)
+    DeltaTable.forPath(session, spark_url(table)).delete(where)
 
 
-def advance_ledger(session: SparkSession, table: Path, identity_columns: list[str]) -> None:
+def advance_ledger(session: SparkSession, table: Location, identity_columns: list[str]) -> None:
     """Commit nothing but the ledger and the note: an append without rows."""
-    rows = session.read.format("delta").load(str(table)).limit(0).drop(*identity_columns)
-    rows.write.format("delta").mode("append").save(str(table))
+    rows = session.read.format("delta").load(spark_url(table)).limit(0).drop(*identity_columns)
+    rows.write.format("delta").mode("append").save(spark_url(table))
 
 
 def _writer(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Append, Create, Delete, Maintenance, Overwrite, TableChange
 from deltaq.worker.durable import read_commit
 from deltaq.worker.engines import RowCounts
 from deltaq.worker.groups import CommitGroup
 
 
-def counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, ...]:
+def counts(group: CommitGroup, table: Location, version: int) -> tuple[RowCounts, ...]:
     """Tell what each member of a group did, in order, by the metrics of its commit."""
     request = group.first
     if isinstance(request, Append):
@@ -36,7 +35,7 @@ def counts(group: CommitGroup, table: Path, version: int) -> tuple[RowCounts, ..
     )
 
 
-def _metrics(table: Path, version: int) -> dict[str, int]:
+def _metrics(table: Location, version: int) -> dict[str, int]:
     for action in read_commit(table, version):
         if "commitInfo" in action:
             told = action["commitInfo"].get("operationMetrics", {})

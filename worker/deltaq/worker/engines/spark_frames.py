@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.location import Location
 from deltaq.tasks.settings import MiB
 from deltaq.tasks.staging import StagingArea, open_staged
 from deltaq.worker.engines.coalesce import last_rows
 from deltaq.worker.engines.delta_schema import spark_schema
 from deltaq.worker.engines.delta_types import plain_type
 from deltaq.worker.engines.fit import fit_schema, fitted_batches
+from deltaq.worker.engines.urls import spark_url
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -27,7 +28,7 @@ _ONE_FILE_BYTES = 128 * MiB
 _DIRECT_FILES = 8
 
 
-def staged_schema(path: Path) -> pa.Schema:
+def staged_schema(path: Location) -> pa.Schema:
     """Read the schema of a staged file.
 
     Raises:
@@ -41,7 +42,7 @@ def staged_schema(path: Path) -> pa.Schema:
 def staged_frame(
     session: SparkSession,
     staging: StagingArea,
-    paths: Sequence[Path],
+    paths: Sequence[Location],
     table: pa.Schema | None,
     *,
     name: str,
@@ -92,12 +93,12 @@ def _same_types(staged: pa.Schema, fitted: pa.Schema) -> bool:
     return all(plain_type(staged.field(f.name).type) == f.type for f in fitted)
 
 
-def _open(session: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
+def _open(session: SparkSession, paths: Sequence[Location], schema: pa.Schema) -> DataFrame:
     from pyspark.sql.types import StructType
 
     reader = session.read.schema(StructType.fromJson(spark_schema(schema)))
     # Names are taken as they are; a '[' in one is no pattern.
-    frame = reader.option("__globPaths__", "false").parquet(*map(str, paths))
+    frame = reader.option("__globPaths__", "false").parquet(*map(spark_url, paths))
     size = sum(path.stat().st_size for path in paths)
     return frame.coalesce(1) if size <= _ONE_FILE_BYTES else frame
 
@@ -105,7 +106,7 @@ def _open(session: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> Da
 @contextmanager
 def _work_file(
     staging: StagingArea, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
-) -> Iterator[Path]:
+) -> Iterator[Location]:
     file = staging.new_work_path().with_suffix(".parquet")
     try:
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Read
 from deltaq.worker.engines import asked
 from deltaq.worker.engines.delta_schema import arrow_schema
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-def asked_version(kernel: Kernel, table: Path, query: Read) -> int:
+def asked_version(kernel: Kernel, table: Location, query: Read) -> int:
     """Find the version that a query asks for; Spark checks whether it is still there.
 
     Raises:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deltaq.tasks.location import Location
 from deltaq.worker.engines.native_sql import two_columns
+from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.selects import Select, invalid
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ _READ_ALL = {
 _ROUNDED = ("float", "double", "decimal")
 
 
-def selected_rows(session: SparkSession, select: Select, paths: Mapping[str, Path]) -> DataFrame:
+def selected_rows(
+    session: SparkSession, select: Select, paths: Mapping[str, Location]
+) -> DataFrame:
     """Plan a statement.
 
     Args:
@@ -39,7 +42,7 @@ def selected_rows(session: SparkSession, select: Select, paths: Mapping[str, Pat
     if "ScriptTransform" in parser.parseQuery(select.text).treeString():
         raise invalid(select.text, "it runs a program")
     for name, path in paths.items():
-        table = session.read.format("delta").load(str(path))
+        table = session.read.format("delta").load(spark_url(path))
         if any(kind.startswith(_ROUNDED) for _, kind in table.dtypes):
             for key, value in _READ_ALL.items():
                 session.conf.set(key, value)

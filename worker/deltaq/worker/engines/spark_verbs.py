@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import (
     AddColumn,
     Convert,
@@ -24,8 +25,10 @@ from deltaq.worker.engines.delta_schema import spark_schema
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark_queries import prepare
 from deltaq.worker.engines.sql_types import quoted, sql_type
+from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.engines.verb_rules import (
     check_optimize,
+    check_policy,
     check_properties,
     check_rename,
     check_retention,
@@ -40,12 +43,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def create(session: SparkSession, table: Path, request: Create) -> None:
+def create(session: SparkSession, table: Location, request: Create) -> None:
     """Create a table without rows."""
     from delta.tables import DeltaTable
     from pyspark.sql.types import StructType
 
-    builder = DeltaTable.create(session).location(str(table))
+    builder = DeltaTable.create(session).location(spark_url(table))
     builder = builder.addColumns(StructType.fromJson(_commented(new_table(request))))
     if request.partition_by:
         builder = builder.partitionedBy(*request.partition_by)
@@ -57,14 +60,14 @@ def create(session: SparkSession, table: Path, request: Create) -> None:
 
 
 def change(
-    session: SparkSession, kernel: Kernel, table: Path, request: TableChange, snapshot: Snapshot
+    session: SparkSession, kernel: Kernel, table: Location, request: TableChange, snapshot: Snapshot
 ) -> None:
     """Change a table besides its rows; no commit when it is so already.
 
     Raises:
         RequestError: It cannot be.
     """
-    name = f"delta.{quoted(str(table))}"
+    name = f"delta.{quoted(spark_url(table))}"
     match request:
         case Restore():
             version = _version(kernel, table, request, snapshot)
@@ -72,6 +75,7 @@ def change(
                 _write_again(session, table, version, snapshot.partition_by)
         case SetProperties():
             check_properties(request)
+            check_policy(request, snapshot.schema, snapshot.partition_by)
             pairs = (f"{_text(k)} = {_text(v)}" for k, v in request.properties.items())
             session.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({', '.join(pairs)})")
         case AddColumn():
@@ -86,7 +90,7 @@ def change(
             session.sql(f"ALTER TABLE {name} RENAME COLUMN {old} TO {new}")
 
 
-def convert(session: SparkSession, table: Path, request: Convert) -> None:
+def convert(session: SparkSession, table: Location, request: Convert) -> None:
     """Make a table of the Parquet files in its folder.
 
     Raises:
@@ -97,11 +101,11 @@ def convert(session: SparkSession, table: Path, request: Convert) -> None:
     check_folder(table, request)
     columns = ", ".join(f"{quoted(c.name)} {c.type}" for c in request.partition_by)
     DeltaTable.convertToDelta(
-        session, f"parquet.{quoted(str(table))}", *([columns] if columns else [])
+        session, f"parquet.{quoted(spark_url(table))}", *([columns] if columns else [])
     )
 
 
-def optimize(session: SparkSession, table: Path, request: Optimize, snapshot: Snapshot) -> None:
+def optimize(session: SparkSession, table: Location, request: Optimize, snapshot: Snapshot) -> None:
     """Compact small files, or order rows along columns; no commit when all is so already.
 
     Raises:
@@ -115,11 +119,11 @@ def optimize(session: SparkSession, table: Path, request: Optimize, snapshot: Sn
             session.conf.set(f"spark.databricks.delta.optimize.{limit}", str(request.target_bytes))
     chosen = f" WHERE {request.where}" if request.where else ""
     order = f" ZORDER BY ({', '.join(map(quoted, request.zorder))})" if request.zorder else ""
-    session.sql(f"OPTIMIZE delta.{quoted(str(table))}{chosen}{order}")
+    session.sql(f"OPTIMIZE delta.{quoted(spark_url(table))}{chosen}{order}")
 
 
 def vacuum(
-    session: SparkSession, table: Path, request: Vacuum, snapshot: Snapshot
+    session: SparkSession, table: Location, request: Vacuum, snapshot: Snapshot
 ) -> dict[str, Any] | None:
     """Remove files that no version of the last hours needs, without a commit.
 
@@ -135,28 +139,31 @@ def vacuum(
     session.conf.set(f"{delta}vacuum.logging.enabled", "false")
     session.conf.set(f"{delta}retentionDurationCheck.enabled", str(not request.force).lower())
     lite = "" if lists_folder(request.retention_hours, snapshot.properties) else " LITE"
-    command = f"VACUUM delta.{quoted(str(table))}{lite} RETAIN {request.retention_hours} HOURS"
+    command = (
+        f"VACUUM delta.{quoted(spark_url(table))}{lite} RETAIN {request.retention_hours} HOURS"
+    )
     if not request.dry_run:
         session.sql(command)
         return None
     found = session.sql(f"{command} DRY RUN").collect()
-    paths = (Path(unquote(urlsplit(row[0]).path)) for row in found)
-    return files_told(table, (str(path.relative_to(table)) for path in paths))
+    root = urlsplit(spark_url(table)).path
+    paths = (PurePosixPath(unquote(urlsplit(row[0]).path)) for row in found)
+    return files_told(table, (str(path.relative_to(root)) for path in paths))
 
 
 def _write_again(
-    session: SparkSession, table: Path, version: int, partitions: tuple[str, ...]
+    session: SparkSession, table: Location, version: int, partitions: tuple[str, ...]
 ) -> None:
     """Replace all rows and columns by those of a version.
 
     Delta's own RESTORE copies nothing, but lets nobody add the ledger to its commit.
     """
-    rows = session.read.format("delta").option("versionAsOf", version).load(str(table))
+    rows = session.read.format("delta").option("versionAsOf", version).load(spark_url(table))
     writer = rows.write.format("delta").mode("overwrite").partitionBy(*partitions)
-    writer.option("overwriteSchema", "true").save(str(table))
+    writer.option("overwriteSchema", "true").save(spark_url(table))
 
 
-def _version(kernel: Kernel, table: Path, request: Restore, snapshot: Snapshot) -> int:
+def _version(kernel: Kernel, table: Location, request: Restore, snapshot: Snapshot) -> int:
     if request.version is not None:
         return check_version(request.version, snapshot.version, name=request.table, path=table)
     text = str(request.timestamp)

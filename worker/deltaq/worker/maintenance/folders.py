@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, StorageUnavailable, TableNotFound
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Convert
+from deltaq.tasks.s3_path import S3Path
 from deltaq.worker.engines.sql_types import arrow_type
 
 
@@ -28,7 +30,7 @@ class Folder:
     needs_spark: str | None
 
 
-def check_folder(path: Path, request: Convert) -> Folder:
+def check_folder(path: Location, request: Convert) -> Folder:
     """Look through a folder that is to become a Delta table.
 
     Raises:
@@ -37,6 +39,12 @@ def check_folder(path: Path, request: Convert) -> Folder:
         SchemaMismatch: Its files do not fit together, or no table could hold a column.
         StorageUnavailable: It cannot be read now.
     """
+    if isinstance(path, S3Path):
+        raise InvalidRequest(
+            f"folder {request.table} is in S3, where folders are not converted: append its files, "
+            "or load them by a backfill",
+            table=request.table,
+        )
     if not path.is_dir():
         raise TableNotFound(
             f"there is no folder {request.table} in the lake to convert", table=request.table

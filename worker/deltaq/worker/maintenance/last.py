@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from deltaq.tasks.location import Location
 from deltaq.worker.ledger import log_entries, parse_note
 
 #: Newest commits that are looked through: whoever wants to know keeps what it was told.
@@ -33,7 +33,7 @@ class _Action(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Action)
 
 
-def hours_since(table: Path, kinds: Iterable[str]) -> dict[str, float]:
+def hours_since(table: Location, kinds: Iterable[str]) -> dict[str, float]:
     """Tell how many hours ago each of ``zorder`` and ``vacuum`` was last done.
 
     Args:
@@ -54,7 +54,7 @@ def hours_since(table: Path, kinds: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def _kind(entry: Path) -> str:
+def _kind(entry: Location) -> str:
     try:
         with entry.open("rb") as file:
             line = file.readline(_HEAD)

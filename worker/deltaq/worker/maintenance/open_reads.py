@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ import redis
 from deltaq.tasks import keys
 from deltaq.tasks.connection import queue_errors
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.location import Location
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import is_older, log_entries
 
@@ -159,7 +159,7 @@ class OpenReads:
                 logger.warning("%d reads are not known to those who vacuum: %s", len(held), exc)
 
 
-def _version_at(table: Path, moment: float) -> int | None:
+def _version_at(table: Location, moment: float) -> int | None:
     """Find the version that was the newest at a time; None if the log does not tell."""
     for entry in log_entries(table):
         if is_older(entry, moment):

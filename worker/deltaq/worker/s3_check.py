@@ -1,0 +1,47 @@
+"""Whether a folder in S3 can be used: found out before anything depends on it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.s3_path import S3Path
+
+
+def try_s3(folder: S3Path) -> float:
+    """Read, write and remove in a folder, and see that a second create is refused.
+
+    Returns:
+        Seconds that the write took.
+
+    Raises:
+        ConfigurationError: It cannot be used: bucket, region, account, clock, or a server without
+            conditional put, which is said.
+    """
+    probe = folder / ".deltaq-probe" / secrets.token_hex(8)
+    try:
+        folder.is_dir()
+        began = time.perf_counter()
+        with probe.create() as written:
+            written.write(b"deltaq")
+        seconds = time.perf_counter() - began
+        _check_create(probe)
+        probe.unlink(missing_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(f"{folder}: cannot be used: {exc.strerror or exc}") from exc
+    return seconds
+
+
+def _check_create(probe: S3Path) -> None:
+    try:
+        with probe.create() as written:
+            written.write(b"again")
+    except FileExistsError:
+        return
+    probe.unlink(missing_ok=True)
+    raise ConfigurationError(
+        f"{probe.bucket.options.endpoint or 'the server'} overwrites what is there when it is "
+        "asked not to (If-None-Match): it has no conditional put, and two workers would lose "
+        "each other's commits; use a server that has it"
+    )
