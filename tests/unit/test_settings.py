@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,9 @@ def test_the_broker_is_the_queues_redis_unless_set(given: str, expected: str) ->
 
 
 def test_a_password_is_not_shown() -> None:
-    settings = load_settings(lake="/lake", redis_url="redis://:secret@host")
-    assert "secret" not in repr(settings)
-    assert "secret" not in str(settings.model_dump())
+    settings = load_settings(lake="/lake", redis_url="redis://:opensesame@host")
+    assert "opensesame" not in repr(settings)
+    assert "opensesame" not in str(settings.model_dump())
 
 
 def test_a_missing_setting_is_named_with_where_to_set_it() -> None:
@@ -82,8 +83,16 @@ def test_mistakes_are_named_with_where_they_were_made(
         load_settings(lake="/lake", lease_ttl=0)
     with pytest.raises(ConfigurationError, match=r"unknown setting lease \(argument\)"):
         load_settings(lake="/lake", lease=1)
-    with pytest.raises(ConfigurationError, match="only local paths"):
-        load_settings(lake="s3://bucket/lake")
+    for lake, told in {
+        "gs://bucket/lake": "gs:// is not supported",
+        "s3:/bucket/lake": "is written s3://bucket/folder",
+        "s3://Bucket/lake": "'Bucket' cannot be the name of a bucket",
+        "s3://bucket/../lake": "letters, digits and",
+    }.items():
+        with pytest.raises(ConfigurationError, match=re.escape(told)):
+            load_settings(lake=lake)
+    with pytest.raises(ConfigurationError, match="come together"):
+        load_settings(lake="s3://bucket", s3_access_key_id="a")
     monkeypatch.setenv("DELTAQ_TIME_SLICE", "soon")
     with pytest.raises(ConfigurationError, match=r"time_slice \(DELTAQ_TIME_SLICE\)"):
         load_settings(lake="/lake")

@@ -81,7 +81,7 @@ class Uploads:
 
     def remove(self) -> None:
         """Remove all of it, and the folders around it that nobody else uses."""
-        self._area.remove(self.folder)
+        self._area.remove_folder(self.folder)
         for folder in self.folder.parents[:2]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
