@@ -11,7 +11,7 @@ import pytest
 
 from deltaq.client import Client
 from deltaq.tasks import keys
-from deltaq.tasks.backlog import LaneBacklog, read_backlog
+from deltaq.tasks.backlog import LaneBacklog, read_backlog, take_cancelled
 from deltaq.tasks.connection import Scripts
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings, load_settings
@@ -39,7 +39,7 @@ def samples(gauges: QueueGauges) -> dict[tuple[str, str], float]:
 
 @pytest.fixture
 def gauges(settings: Settings) -> Iterator[QueueGauges]:
-    gauges = QueueGauges(settings, tables=2)
+    gauges = QueueGauges(settings, tables=2, cancelled=lambda *_: None)
     yield gauges
     gauges.close()
 
@@ -93,6 +93,20 @@ def test_a_thousand_tables_are_a_few_calls_and_a_few_series(
     assert 60 <= told[_OLDEST, "t007"] < 120
 
 
+def test_each_cancelled_request_is_counted_once(client: Client, player: Player) -> None:
+    futures = [client.append("t", ROWS), client.append("t", ROWS), client.delete("u", where="true")]
+    client.append("t", ROWS)
+
+    assert all(future.cancel() for future in futures)
+    assert futures[0].cancel()  # once more
+
+    assert sorted(take_cancelled(Scripts(player.client))) == [
+        ("t", "append", 2),
+        ("u", "delete", 1),
+    ]
+    assert take_cancelled(Scripts(player.client)) == []
+
+
 def test_an_empty_queue_is_told_as_zero(gauges: QueueGauges) -> None:
     told = samples(gauges)
 
@@ -102,7 +116,8 @@ def test_an_empty_queue_is_told_as_zero(gauges: QueueGauges) -> None:
 
 
 def test_nothing_is_told_of_a_redis_that_is_away(own_redis: RedisServer, tmp_path: Path) -> None:
-    gauges = QueueGauges(load_settings(lake=tmp_path, redis_url=own_redis.url), tables=2)
+    settings = load_settings(lake=tmp_path, redis_url=own_redis.url)
+    gauges = QueueGauges(settings, tables=2, cancelled=lambda *_: None)
     own_redis.kill()
     try:
         assert samples(gauges) == {}

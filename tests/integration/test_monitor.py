@@ -19,6 +19,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from deltaq.tasks import keys
 from deltaq.worker import System, embedded
 from tests.support.programs import environment
 from tests.support.prometheus import ALERTS, ROOT, free_port, get, promtool
@@ -66,6 +67,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             client.append("t", pa.table({"k": ["one"]})).exception(30)
             client.read("t").result(30)
             client.append("u", ROWS).result(30)
+            with system.redis.connect() as redis:
+                redis.hset(keys.lease("held"), mapping={"token": "t", "fence": 1})
+                assert client.append("held", ROWS).cancel()
+                redis.delete(keys.lease("held"))
         yield Watched(system, port)
 
 
@@ -81,6 +86,7 @@ def test_what_was_done_is_counted_by_table_operation_engine_and_outcome(watched:
     assert watched.value("deltaq_commit_seconds_count", engine="native") == 3
     assert watched.value("deltaq_commit_rows_sum") == 6
     assert watched.value("deltaq_commit_bytes_sum") > 0
+    assert watched.value("deltaq_requests_total", table="held", outcome="cancelled") == 1
     assert watched.value("deltaq_queries_total", operation="read", outcome="answered") == 1
     wait_until(lambda: watched.value("deltaq_workers", state="ready") == 1)
     assert watched.value("deltaq_slots") == 4

@@ -42,6 +42,24 @@ def written(format: LogFormat, *, secrets: tuple[str, ...] = (), terminal: bool 
     return stream.getvalue()
 
 
+def test_what_a_library_says_with_each_try_is_a_line_a_minute() -> None:
+    stream = io.StringIO()
+    set_up_logging("INFO", "human", stream=stream)
+    celery = logging.getLogger("celery.worker.consumer.consumer")
+    for seconds in (2, 4, 6):
+        celery.error("consumer: Cannot connect to %s: %s.\n%s\n", "redis", "away", f"in {seconds}")
+    celery.warning("Connection to broker lost: %r", "away")
+    for _ in range(2):
+        logger.error("of ours: again and again")
+
+    lines = [line.partition(": ")[2] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "consumer: Cannot connect to redis: away. in 2",
+        "Connection to broker lost: 'away'",
+        *["of ours: again and again"] * 2,
+    ]
+
+
 def test_a_line_of_json_has_the_facts_of_the_line() -> None:
     first, second = map(json.loads, written("json").splitlines())
     assert first.pop("time").endswith("+00:00")

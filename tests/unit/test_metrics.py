@@ -59,6 +59,19 @@ def test_a_failure_is_counted_by_its_code() -> None:
     assert waits == 1
 
 
+def test_what_is_cancelled_has_a_bounded_number_of_series_too() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, tables=1)
+
+    metrics.cancelled("t", "append", 2)
+    for number in range(100):
+        metrics.cancelled(f"t{number}", f"made-up-{number}", 1)
+
+    assert counted(registry, "t", how="cancelled") == 2
+    (family,) = (f for f in registry.collect() if f.name == "deltaq_requests")
+    assert len({tuple(sample.labels.values()) for sample in family.samples}) == 2
+
+
 def test_parts_of_backfills_are_counted_with_what_is_in_them() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry, tables=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -28,6 +29,10 @@ _SHORTEST_SECRET = 4
 _PLAIN = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 #: Loggers that would tell of each wake-up, or of each call to the JVM.
 _CHATTY = ("celery.app.trace", "celery.worker.strategy", "py4j")
+#: Loggers that say the same with each try while Redis is away, some of it on two lines.
+_NAGGING = ("celery.worker.consumer.consumer", "flower.events", "flower.inspector")
+#: Seconds after which the same is said again, and how many things are remembered to be said.
+_SAID_FOR, _MOST_SAID = 60.0, 100
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -54,6 +59,10 @@ def set_up_logging(
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _NAGGING:
+        nagging = logging.getLogger(name)
+        nagging.filters = [f for f in nagging.filters if not isinstance(f, _OnceAMinute)]
+        nagging.addFilter(_OnceAMinute())
 
 
 def secrets_of(settings: Settings) -> list[str]:
@@ -66,6 +75,25 @@ def secrets_of(settings: Settings) -> list[str]:
     if settings.flower_auth:
         found.append(settings.flower_auth.get_secret_value().partition(":")[2])
     return [*found, *secret_values(settings.spark_conf)]
+
+
+class _OnceAMinute(logging.Filter):
+    """Has the same said once a minute, whatever its details, and on one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let a record through, unless one like it was lately."""
+        what, now = str(record.msg), time.monotonic()
+        if now < self._said_at.get(what, float("-inf")) + _SAID_FOR:
+            return False
+        if len(self._said_at) >= _MOST_SAID:
+            self._said_at.clear()
+        self._said_at[what] = now
+        record.msg, record.args = " ".join(record.getMessage().split()), None
+        return True
 
 
 class _Masking(logging.Formatter):

@@ -13,7 +13,8 @@ from deltaq.worker.observers import GroupCommitted, Observer
 
 logger = logging.getLogger(__name__)
 
-#: Ids of requests that one line names.
+#: Ids of requests that one line names, besides the last: 500 would be cut off by what collects
+#: logs of containers, at 16 KB. Which commit has a request, its outcome and the history tell.
 _MOST_IDS = 20
 
 
@@ -58,6 +59,7 @@ def facts_of(commit: GroupCommitted) -> dict[str, Any]:
         "waited_seconds": _longest(outcomes),
         "commit_seconds": commit.commit_seconds,
         "request_ids": ids,
+        "last_request_id": group.requests[-1].request_id,
     }
 
 
@@ -66,11 +68,12 @@ def _sentence(facts: dict[str, Any]) -> str:
     what = facts["operation"] if count == 1 else f"{count} x {facts['operation']}"
     rows = "" if facts["rows"] is None else f"{facts['rows']} rows, "
     version = "" if facts["version"] is None else f" in version {facts['version']}"
-    more = f" and {count - len(ids)} more" if count > len(ids) else ""
+    more = count - len(ids)
+    rest = f" and {more} more to {facts['last_request_id']}" if more else ""
     return (
         f"table {facts['table']}: {what} committed{version} by {facts['engine'] or 'deltaq'}: "
         f"{rows}waited {facts['waited_seconds']:.3f} s, took {facts['commit_seconds']:.3f} s; "
-        f"{' '.join(ids)}{more}"
+        f"{' '.join(ids)}{rest}"
     )
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import takewhile
 
 from deltaq.tasks.errors import (
     CommitConflict,
-    DeadLettered,
     DeltaqError,
     EngineDied,
     EngineUnavailable,
@@ -22,22 +20,22 @@ from deltaq.tasks.errors import (
     TransientError,
 )
 from deltaq.tasks.inbox import Inbox
-from deltaq.tasks.request import Lane, Maintenance, operation_of
+from deltaq.tasks.request import Lane, Maintenance
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.slices import Slices
-from deltaq.worker.durable import sync_commit
-from deltaq.worker.groups import Claims, CommitGroup, Waiting, plan_group, suspects
+from deltaq.worker.groups import CommitGroup, Waiting, plan_group, suspects
 from deltaq.worker.lake import Lake
 from deltaq.worker.lease import Lease, Leases
-from deltaq.worker.ledger import Committed, app_id, find_committed, was_moved
+from deltaq.worker.ledger import app_id, was_moved
 from deltaq.worker.maintenance.pacing import Pacing
 from deltaq.worker.observers import NOBODY, GroupCommitted, Observer
-from deltaq.worker.outcomes import Settlement, committed, read_back
+from deltaq.worker.outcomes import Settlement, committed
 from deltaq.worker.pressure import Pressure
 from deltaq.worker.recovery import Recovery
 from deltaq.worker.router import Performed, Router
 from deltaq.worker.signatures import Signatures
 from deltaq.worker.turn import Turn
+from deltaq.worker.unapplied import Unapplied, poisoned
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +87,8 @@ class Committer:
         self._inbox = inbox
         self._leases = leases
         self._router = router
-        self._lake = lake
         self._settlement = settlement
+        self._unapplied = Unapplied(inbox, lake, settlement, recovery)
         self._signatures = signatures
         self._recovery = recovery
         self._settings = settings
@@ -177,19 +175,19 @@ class Committer:
             try:
                 turn.ledgers[lane] = self._router.ledger(table, ledger)
             except RequestError as exc:  # no engine of this worker can read the table
-                self._give_up(turn, lane, waiting[0], exc)
+                self._unapplied.give_up(turn, lane, waiting[0], exc)
                 return
         last = turn.ledgers[lane]
         done = [w for w in waiting if w.sequence <= last]
         if done:
-            self._acknowledge_committed(turn, lane, done, last)
+            self._unapplied.acknowledge(turn, lane, done, last)
             return
         waiting = self._settlement.drop_expired(turn.lease, lane, waiting)
         if not waiting:
             return
         claims = turn.claims(lane)
         if claims.poison(waiting[0]):
-            self._give_up(turn, lane, waiting[0], _poison(waiting[0], claims))
+            self._unapplied.give_up(turn, lane, waiting[0], poisoned(waiting[0], claims))
             return
         limits = self._pressure.limits()
         members = plan_group(
@@ -306,40 +304,6 @@ class Committer:
             known = turn.claims(lane)
             turn.lease.claims[lane] = replace(known, crashes=crashes, cause=crash)
 
-    def _acknowledge_committed(
-        self, turn: Turn, lane: Lane, done: Sequence[Waiting], last: int
-    ) -> None:
-        table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
-        ids = [w.request.request_id for w in done]
-        found = find_committed(self._lake.path(table), ledger, ids)
-        members = tuple(takewhile(lambda w: w.request.request_id in found, done))
-        if members:
-            group = CommitGroup(table=table, lane=lane, app_id=ledger, members=members)
-            self._acknowledge_found(turn, group, found)
-            return
-        # Redis gave these sequences out twice: it came back without its last writes.
-        self._recovery.restore(turn.lease)
-        moved = self._inbox.resequence(table, lane, above=last, token=turn.lease.token)
-        logger.warning("table %s: %d requests got new sequences above %d", table, moved, last)
-
-    def _acknowledge_found(
-        self, turn: Turn, group: CommitGroup, found: Mapping[str, Committed]
-    ) -> None:
-        # Whoever committed them may have died, machine and all, before the commit was synced.
-        for version in {found[r.request_id].version for r in group.requests}:
-            sync_commit(self._lake.path(group.table), version)
-        self._settlement.acknowledge(turn.lease, group, read_back(group, found))
-
-    def _give_up(self, turn: Turn, lane: Lane, head: Waiting, exc: DeltaqError) -> None:
-        """Fail a request without applying it, unless the table's log says it is committed."""
-        table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
-        group = CommitGroup(table=table, lane=lane, app_id=ledger, members=(head,))
-        found = find_committed(self._lake.path(table), ledger, [head.request.request_id])
-        if found:
-            self._acknowledge_found(turn, group, found)
-        else:
-            self._settlement.fail(turn.lease, group, exc, max(1, turn.claims(lane).attempt))
-
     def _release(self, lease: Lease, *, force: bool) -> bool:
         released, waiting = self._leases.release(lease, lanes=self._lanes, force=force)
         if released:
@@ -373,17 +337,3 @@ class Committer:
         )
         self._observers.retried(lease.table, exc, pause=pause)
         return pause
-
-
-def _poison(head: Waiting, claims: Claims) -> DeadLettered:
-    operation, request = operation_of(head.request), head.request
-    cause = f"; the last time: {claims.cause}" if claims.cause else ""
-    return DeadLettered(
-        f"{operation} {request.request_id} on table {request.table} was given up: in "
-        f"{claims.crashes} crashes of workers or engines it was the one that was being applied"
-        f"{cause}. Its rows are in the dead letters; when the cause is gone, bring it back with "
-        f"'deltaq redrive {request.request_id}'",
-        request_id=request.request_id,
-        table=request.table,
-        details={"crashes": claims.crashes, "cause": claims.cause},
-    )

@@ -9,14 +9,14 @@ import platform
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TypeVar
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from deltaq.tasks.backlog import LaneBacklog, read_backlog
+from deltaq.tasks.backlog import LaneBacklog, read_backlog, take_cancelled
 from deltaq.tasks.connection import Scripts, connect
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.inbox import LANES
@@ -38,18 +38,23 @@ _CHECKS = ("worker", "spark", "redis", "lake", "staging")
 class QueueGauges(Collector):
     """What waits, in all tables together, and in those that have waited longest.
 
-    Every worker tells the same of one Redis. While Redis does not answer nothing is told.
+    Every worker tells the same of one Redis. While Redis does not answer nothing is told. What was
+    cancelled is counted on the way, by whichever worker is asked first.
 
     Args:
         settings: Where Redis is.
         tables: How many tables are named.
+        cancelled: Counts requests of a table that were cancelled, given their operation.
     """
 
-    def __init__(self, settings: Settings, *, tables: int) -> None:
+    def __init__(
+        self, settings: Settings, *, tables: int, cancelled: Callable[[str, str, int], None]
+    ) -> None:
         # A connection of its own, that gives up soon: Prometheus does not wait long.
         self._redis = connect(settings, retries=0)
         self._scripts = Scripts(self._redis)
         self._tables = tables
+        self._cancelled = cancelled
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._backlog: list[LaneBacklog] | None = None
@@ -74,6 +79,8 @@ class QueueGauges(Collector):
             if time.monotonic() >= self._read_at + _FRESH:
                 try:
                     self._backlog = read_backlog(self._scripts)
+                    for cancelled in take_cancelled(self._scripts):
+                        self._cancelled(*cancelled)
                 except DeltaqError as exc:
                     logger.info("the queue is not in the metrics: %s", exc)
                     self._backlog = None
@@ -134,19 +141,28 @@ class WorkerGauges(Collector):
         settings: The settings.
         health: Of this worker.
         heartbeat: Knows the others.
+        left_out: Tells of how many tasks Flower was not told all.
     """
 
-    def __init__(self, settings: Settings, health: Health, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        health: Health,
+        heartbeat: Heartbeat,
+        *,
+        left_out: Callable[[], int],
+    ) -> None:
         self._settings = settings
         self._health = health
         self._heartbeat = heartbeat
+        self._left_out = left_out
         self._pressure = Pressure.of(settings)
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Describe nothing, so that being registered asks nobody."""
         return ()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Tell how things stand."""
         facts = self._health.facts()
         yield _build()
@@ -178,6 +194,11 @@ class WorkerGauges(Collector):
         )
         yield from self._disks()
         yield from self._workers()
+        yield CounterMetricFamily(
+            "deltaq_events_left_out",
+            "Requests and tasks of which Flower was not told all (events_per_second).",
+            value=self._left_out(),
+        )
 
     def _disks(self) -> Iterator[GaugeMetricFamily]:
         disks = self._health.disks

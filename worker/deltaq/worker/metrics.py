@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Sequence
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -18,6 +19,7 @@ from deltaq.worker.observers import GroupCommitted, Observer
 
 #: In place of the name of a table that has no series of its own; no table can have that name.
 OTHER = "(other)"
+_OPERATIONS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Request))
 #: Seconds: native commits take milliseconds, those of Spark up to minutes.
 _COMMIT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: Seconds: from an idle table to a night's backlog.
@@ -50,7 +52,7 @@ class Metrics(Observer):
 
         self._requests = counter(
             "deltaq_requests_total",
-            "Requests that came to an outcome: committed, failed or expired.",
+            "Requests that came to an outcome: committed, failed, expired or cancelled.",
             *("table", "operation", "engine", "outcome"),
         )
         self._errors = counter(
@@ -121,6 +123,12 @@ class Metrics(Observer):
                 waited.observe(outcome.waited_seconds)
             elif outcome.state is State.FAILED and outcome.error is not None:
                 self._errors.labels(outcome.error.code).inc()
+
+    def cancelled(self, table: str, operation: str, count: int) -> None:
+        """Count requests that were cancelled, as their clients told Redis."""
+        if operation not in _OPERATIONS:  # a newer client's, or a word that somebody made up
+            operation = OTHER
+        self._requests.labels(self._label(table), operation, "none", State.CANCELLED).inc(count)
 
     def dead_lettered(self, outcome: Outcome) -> None:
         """Count a dead letter."""

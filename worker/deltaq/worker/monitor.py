@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from deltaq.tasks.settings import Settings
@@ -24,18 +25,27 @@ class Monitor:
         name: Of the worker.
         warm: Its Spark, if it has one.
         stopping: Set when the worker shall end.
+        left_out: Tells of how many tasks Flower was not told all.
 
     Raises:
         ConfigurationError: The pages cannot be served where the settings say.
     """
 
     def __init__(
-        self, settings: Settings, *, name: str, warm: WarmSpark | None, stopping: threading.Event
+        self,
+        settings: Settings,
+        *,
+        name: str,
+        warm: WarmSpark | None,
+        stopping: threading.Event,
+        left_out: Callable[[], int],
     ) -> None:
         self.health = Health(settings, name=name, warm=warm, stopping=stopping)
         self.heartbeat = Heartbeat(settings, self.health)
         self._closed = False
-        self._metrics = _Exposition(settings, self) if settings.metrics_port is not None else None
+        self._metrics = (
+            None if settings.metrics_port is None else _Exposition(settings, self, left_out)
+        )
 
     @property
     def observers(self) -> list[Observer]:
@@ -78,7 +88,7 @@ class Monitor:
 class _Exposition:
     """The pages, and what is behind them."""
 
-    def __init__(self, settings: Settings, monitor: Monitor) -> None:
+    def __init__(self, settings: Settings, monitor: Monitor, left_out: Callable[[], int]) -> None:
         # Who runs without them does not wait for the import.
         from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -91,9 +101,13 @@ class _Exposition:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.observer = Metrics(registry, tables=settings.metrics_tables)
-        self._queue = QueueGauges(settings, tables=settings.metrics_tables)
+        self._queue = QueueGauges(
+            settings, tables=settings.metrics_tables, cancelled=self.observer.cancelled
+        )
         registry.register(self._queue)
-        registry.register(WorkerGauges(settings, monitor.health, monitor.heartbeat))
+        registry.register(
+            WorkerGauges(settings, monitor.health, monitor.heartbeat, left_out=left_out)
+        )
 
         def metrics() -> Page:
             return Page(body=generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

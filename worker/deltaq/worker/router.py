@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -43,14 +40,13 @@ from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.maintenance.open_reads import OpenReads
+from deltaq.worker.remembered import Remembered
 from deltaq.worker.selects import parse_select
 
 _T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
-#: Tables of which something is remembered.
-_REMEMBERED = 1024
 #: Seconds for which a table that native refused is not tried again.
 _REFUSED_FOR = 60.0
 #: Seconds. After a native commit Spark reads the table's state anew, and its next commit takes
@@ -104,8 +100,8 @@ class Router:
         self._staging = staging
         self._drops = Drops(Lake(settings.lake), staging, keep=settings.outcome_ttl)
         self._adopter = Adopter(Lake(settings.lake), staging, signer_of(settings))
-        self._prefers_spark = _Memory()
-        self._needed_spark = _Memory()
+        self._prefers_spark = Remembered()
+        self._needed_spark = Remembered()
 
     def choose(self, group: CommitGroup) -> Choice:
         """Choose the engine for a group.
@@ -333,23 +329,3 @@ class Router:
                 raise EngineRefused(f"native cannot do this: {refusal.reason}") from refusal
             engine = self._on_spark(refusal.reason).engine
         return ask(engine), engine.name
-
-
-class _Memory:
-    """What was lately learnt of tables. Forgotten in time: a table may be replaced."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
-
-    def remember(self, table: str, reason: str, seconds: float) -> None:
-        with self._lock:
-            self._known[table] = (time.monotonic() + seconds, reason)
-            self._known.move_to_end(table)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-
-    def recall(self, table: str) -> str | None:
-        with self._lock:
-            until, reason = self._known.get(table, (0.0, None))
-            return reason if time.monotonic() < until else None

@@ -6,7 +6,7 @@
 local found = {}
 for _, counted_as in ipairs(redis.call('HKEYS', KEYS[1])) do
   found[#found + 1] = counted_as
-  found[#found + 1] = redis.call('HGET', KEYS[1], counted_as)
+  found[#found + 1] = tonumber(redis.call('HGET', KEYS[1], counted_as)) or 0
 end
 redis.call('DEL', KEYS[1])
 return found
