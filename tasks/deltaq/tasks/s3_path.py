@@ -7,6 +7,7 @@ appear whole, and :meth:`S3Path.create` never replaces one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import io
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Bytes up to which an object is written in one piece, and read in one.
 _ONE_PIECE = 8 << 20
+#: How often an object is written again when the server tells of a conflict, and none is there.
+_CONFLICTS = 10
 #: Names in one answer of a listing.
 _PAGE = 1000
 
@@ -348,11 +351,20 @@ class _Writer(io.RawIOBase):
     def _put(self) -> None:
         import obstore
 
-        bucket = self._path.bucket
-        with bucket.errors(str(self._path)):
-            obstore.put(
-                bucket.store, self._path.key, bytes(self._held), mode="create", use_multipart=False
-            )
+        bucket, content = self._path.bucket, bytes(self._held)
+        for _ in range(_CONFLICTS):
+            try:
+                with bucket.errors(str(self._path)):
+                    obstore.put(
+                        bucket.store, self._path.key, content, mode="create", use_multipart=False
+                    )
+            except FileExistsError:
+                # 409 says only that something else went on at the same time.
+                if self._path.is_file():
+                    raise
+            else:
+                return
+        raise OSError(errno.EBUSY, "the server tells of conflicts again and again", str(self._path))
 
     def _send(self, size: int) -> None:
         with self._errors() as call:
