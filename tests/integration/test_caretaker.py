@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from deltaq.client import Client, InvalidRequest, State
-from deltaq.tasks.request import Lane, Optimize, Request, Vacuum
+from deltaq.tasks.request import Checkpoint, Lane, Optimize, Request, Vacuum
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.signing import signer_of
 from deltaq.worker.engines.native import NativeEngine
@@ -21,6 +24,7 @@ from deltaq.worker.maintenance.caretaker import Caretaker
 from deltaq.worker.observers import GroupCommitted
 from deltaq.worker.router import Performed
 from deltaq.worker.signatures import Signatures
+from deltaq.worker.warm import WarmSpark
 from tests.support.bench import Bench
 from tests.support.requests import make_append
 from tests.support.waiting import wait_until
@@ -31,12 +35,16 @@ ROWS = pa.table({"day": ["a", "b"], "k": [1, 2]})
 class Care:
     """A caretaker beside a committer, which drains when the test says so."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.bench = Bench(settings)
+    def __init__(self, settings: Settings, *, warm: WarmSpark | None = None) -> None:
+        self.bench = Bench(settings, warm=warm)
         self.rung: list[tuple[str, Lane]] = []
         native = NativeEngine(Lake(settings.lake), self.bench.staging)
         self.caretaker = Caretaker(
-            native, self.bench.inbox, settings, ring=lambda *rung: self.rung.append(rung)
+            native,
+            self.bench.inbox,
+            settings,
+            open_reads=self.bench.open_reads,
+            ring=lambda *rung: self.rung.append(rung),
         )
         self.bench.committer._observers = self.caretaker
 
@@ -66,7 +74,7 @@ def fill(care: Care, client: Client, commits: int) -> None:
     for _ in range(commits):
         future = client.append("t", ROWS, partition_by=["day"])
         care.bench.committer.drain("t")
-        future.result(5)
+        future.result(30)
 
 
 def test_what_the_policy_asks_for_is_done_and_told_in_the_history(
@@ -89,7 +97,9 @@ def test_what_the_policy_asks_for_is_done_and_told_in_the_history(
         NativeEngine(Lake(care.bench.settings.lake), care.bench.staging).history("t", 1).to_pylist()
     )
     assert newest["request_ids"] == [asked.request_id]
-    assert newest["user"] == ("policy: 3 files in one partition are below 1 MiB, of 2 that may be")
+    assert newest["user"] == (
+        "policy: 3 files in one partition are below 0.5 MiB, of 2 that may be"
+    )
     assert care.look() is None
 
 
@@ -161,6 +171,100 @@ def test_a_table_that_falls_asleep_gets_its_checkpoint(care: Care, client: Clien
     care.look(asleep=True)
 
     assert len(list(log.glob("*.checkpoint.parquet"))) == 1
+
+
+def age_log(log: Path, *, days: float, below: int) -> None:
+    """Make the entries of a log, below a version, look as if they were written long ago."""
+    moment = time.time() - days * 86400
+    for entry in log.iterdir():
+        if entry.name[:20].isdigit() and int(entry.name[:20]) < below:
+            os.utime(entry, (moment, moment))
+
+
+def versions(log: Path) -> list[int]:
+    return sorted(int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit())
+
+
+@pytest.fixture
+def uncompacted(settings: Settings) -> Iterator[Care]:
+    """A caretaker that does not compact: delta-rs would clean the log as it does."""
+    care = Care(load_settings(**settings.model_dump(exclude_unset=True), policy_compact_files=0))
+    yield care
+    care.bench.close()
+
+
+def test_entries_of_a_log_go_when_its_retention_and_a_checkpoint_are_past(
+    uncompacted: Care, client: Client
+) -> None:
+    care = uncompacted
+    fill(care, client, 8)
+    path = care.bench.settings.lake / "t"
+    log = path / "_delta_log"
+    DeltaTable(path).create_checkpoint()  # of version 7
+    fill(care, client, 1)
+    age_log(log, days=31, below=5)
+    care.look()
+    assert versions(log) == [*range(9)]  # no checkpoint is as old, so they are still needed
+    age_log(log, days=31, below=8)
+    fill(care, client, 1)
+    care.caretaker._known["t"].clean_from = 0.0
+
+    with care.bench.open_reads.hold(["t"], version=2):
+        care.look()
+    assert versions(log) == [*range(10)]
+    care.caretaker._known["t"].clean_from = 0.0
+    care.look()
+
+    assert versions(log) == [7, 8, 9]
+    for version in (7, 8, 9):  # what the retention covers, and where it begins
+        assert DeltaTable(path, version=version).to_pyarrow_table().num_rows == 2 * (version + 1)
+    future = client.append("t", ROWS)
+    care.bench.committer.drain("t")
+    assert future.result(5).version == 10
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"delta.logRetentionDuration": "interval 60 days"},
+        {"delta.enableExpiredLogCleanup": "false"},
+    ],
+)
+def test_entries_stay_in_a_log_whose_table_says_so(
+    uncompacted: Care, client: Client, properties: dict[str, str]
+) -> None:
+    care = uncompacted
+    path = care.bench.settings.lake / "t"
+    write_deltalake(path, ROWS, configuration=properties, partition_by=["day"])
+    fill(care, client, 1)
+    DeltaTable(path).create_checkpoint()
+    age_log(path / "_delta_log", days=31, below=2)
+    fill(care, client, 1)
+
+    care.look()
+
+    assert versions(path / "_delta_log") == [0, 1, 2]
+
+
+def test_a_worker_that_leaves_all_writing_to_spark_has_it_look_after_tables(
+    few: Settings, client: Client, warm_spark: WarmSpark
+) -> None:
+    given = few.model_dump(exclude_unset=True)
+    settings = load_settings(**given, engine="spark", policy_checkpoint_commits=4)
+    care = Care(settings, warm=warm_spark)
+    fill(care, client, 3)
+    log = care.bench.settings.lake / "t" / "_delta_log"
+
+    asked = [care.look()]
+    care.bench.committer.drain("t")
+    assert not list(log.glob("*.checkpoint.parquet"))
+    asked.append(care.look())
+    care.bench.committer.drain("t")
+
+    assert [type(request) for request in asked] == [Optimize, Checkpoint]
+    assert list(log.glob("*.checkpoint.parquet"))
+    assert care.files() == 2
+    care.bench.close()
 
 
 def test_a_table_with_its_own_number_of_commits_gets_checkpoints_by_it(

@@ -13,7 +13,7 @@ from deltaq.client import Client, Future, Outcome, State
 from deltaq.tasks import keys
 from deltaq.tasks.request import Lane, Optimize
 from deltaq.tasks.settings import Settings, load_settings
-from deltaq.worker.engines import native_maintenance
+from deltaq.worker.engines import native_optimize
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.maintenance import slicing
 from deltaq.worker.router import Performed
@@ -34,8 +34,8 @@ def bench(settings: Settings) -> Iterator[Bench]:
 
 @pytest.fixture(autouse=True)
 def one_partition_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_maintenance, "_SLICE_SECONDS", 0)
-    monkeypatch.setattr(slicing, "_PACK_FILES", 1)
+    monkeypatch.setattr(native_optimize, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(slicing, "_PACK_FILES", 3)
 
 
 def fill(settings: Settings, commits: int = 3) -> None:

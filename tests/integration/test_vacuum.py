@@ -190,7 +190,7 @@ def test_many_files_are_removed_in_slices_and_how_far_it_came_is_told(
     folder = bench.settings.lake / "t"
     for n in range(30):
         (folder / f"stray-{n}.parquet").touch()
-    monkeypatch.setattr(native_maintenance, "_SLICE_SECONDS", 0)
+    monkeypatch.setattr(native_maintenance, "SLICE_SECONDS", 0)
     monkeypatch.setattr(native_maintenance, "_REMOVED_AT_ONCE", 10)
     told = []
     put_down = bench.inbox.put_down
@@ -211,7 +211,7 @@ def test_what_a_restore_brings_back_between_two_slices_is_not_removed(
 ) -> None:
     write(bench, 3)
     write(bench, 1, mode="overwrite")
-    monkeypatch.setattr(native_maintenance, "_SLICE_SECONDS", 0)
+    monkeypatch.setattr(native_maintenance, "SLICE_SECONDS", 0)
     monkeypatch.setattr(native_maintenance, "_REMOVED_AT_ONCE", 1)
     path = bench.settings.lake / "t"
     put_down, brought_back = bench.inbox.put_down, set[Path]()

@@ -132,7 +132,7 @@ def test_a_partition_with_too_many_small_files_is_compacted_to_the_smallest_size
     assert small is not None
     assert small.kind is Optimize
     assert small.options == {"target_bytes": TIERS[0], "min_files": 33}
-    assert small.why == "33 files in one partition are below 1 MiB, of 32 that may be"
+    assert small.why == "33 files in one partition are below 0.5 MiB, of 32 that may be"
     assert large is not None
     assert large.options["target_bytes"] == TIERS[1]
 

@@ -327,6 +327,8 @@ class Upkeep:
         Raises:
             InvalidRequest: Nothing is named, or something that cannot be meant.
             TableNotFound: By the future: there is no such table.
+            SchemaMismatch: By the future: a column to order by is not in the table, or partitions
+                it.
             QueueFull, StagingFull: There is no room now; nothing is left behind.
             QueueUnavailable: Redis did not answer; the staged file is kept and named.
 

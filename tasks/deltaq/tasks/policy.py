@@ -96,15 +96,33 @@ def policy_properties(wishes: Mapping[str, Any]) -> dict[str, str]:
         raise InvalidRequest("the policy names nothing to set")
     written = {}
     for name, value in wishes.items():
-        if name not in Policy.__struct_fields__:
-            known = Policy.__struct_fields__
-            raise InvalidRequest(
-                f"a policy has no {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
-            )
-        text = _written(name, value)
-        _read(name, text)
-        written[PREFIX + name] = text
+        _check_name(name)
+        written[PREFIX + name] = _written(name, value)
+    wishes_in(written)
     return written
+
+
+def wishes_in(properties: Mapping[str, str]) -> dict[str, Any]:
+    """Read those of a table's properties that are its policy.
+
+    Raises:
+        InvalidRequest: There is no such wish, or it cannot be meant.
+    """
+    wishes = {}
+    for key, text in properties.items():
+        if key.startswith(PREFIX):
+            name = key.removeprefix(PREFIX)
+            _check_name(name)
+            wishes[name] = _read(name, text)
+    return wishes
+
+
+def _check_name(name: str) -> None:
+    known = Policy.__struct_fields__
+    if name not in known:
+        raise InvalidRequest(
+            f"a policy has no {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
+        )
 
 
 def _written(name: str, value: Any) -> str:

@@ -121,8 +121,7 @@ class Worker:
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
         check_redis(self.parts.redis)
         self.parts.sweeper.start()
-        if self.parts.caretaker:
-            self.parts.caretaker.start()
+        self.parts.caretaker.start()
         self.parts.monitor.health.serving.set()
         logger.info("%s serves %s", self.name, ", ".join(self.settings.queues))
 

@@ -93,10 +93,10 @@ class Parts:
         self.monitor = self._make_monitor()
         self.commit_log = CommitLog()
         self.tracing = _tracing(settings)
+        self.open_reads = OpenReads(stores.redis, stores.lake)
         native = self._make_native()
         self.caretaker = self._make_caretaker(native)
         self.observers = self._make_observers()
-        self.open_reads = OpenReads(stores.redis, stores.lake)
         self.leases = Leases(stores.redis, settings, holder=name, observers=self.observers)
         self._router = self._make_router(native)
         memory = Memory(stores.redis, settings)
@@ -118,8 +118,7 @@ class Parts:
         """End everything but the pages; no task may run any more."""
         self.reader.close()
         self.open_reads.close()
-        if self.caretaker:
-            self.caretaker.close()
+        self.caretaker.close()
         self.sweeper.close()
         self.backfills.close()
         self.remover.close()
@@ -150,16 +149,18 @@ class Parts:
             left_out=lambda: self.events.left_out,
         )
 
-    def _make_native(self) -> NativeEngine | None:
-        if self._settings.engine == "spark":
-            return None
+    def _make_native(self) -> NativeEngine:
         stores, policy = self._stores, default_policy(self._settings)
         return NativeEngine(stores.lake, stores.staging, policy=policy)
 
-    def _make_caretaker(self, native: NativeEngine | None) -> Caretaker | None:
-        if native is None:
-            return None
-        return Caretaker(native, self._stores.inbox, self._settings, ring=self._ring)
+    def _make_caretaker(self, native: NativeEngine) -> Caretaker:
+        return Caretaker(
+            native,
+            self._stores.inbox,
+            self._settings,
+            ring=self._ring,
+            open_reads=self.open_reads,
+        )
 
     def _make_observers(self) -> Observers:
         return Observers(
@@ -168,15 +169,15 @@ class Parts:
                 *self.tracing,
                 *self.monitor.observers,
                 self.events,
-                *([self.caretaker] if self.caretaker else []),
+                self.caretaker,
             ]
         )
 
-    def _make_router(self, native: NativeEngine | None) -> Router:
+    def _make_router(self, native: NativeEngine) -> Router:
         stores = self._stores
         return Router(
             open_reads=self.open_reads,
-            native=native,
+            native=None if self._settings.engine == "spark" else native,
             spark=SparkEngine(self.warm, stores.lake, stores.staging) if self.warm else None,
             settings=self._settings,
         )

@@ -33,37 +33,61 @@ def file_statistics(rows: pa.Table, written: pq.FileMetaData) -> str:
         rows: What was written.
         written: What Parquet says of it.
     """
-    lowest: dict[str, Any] = {}
-    highest: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for field in list(rows.schema)[:_MOST_COLUMNS]:
-        if pt.is_nested(field.type):
-            continue
-        column = rows.column(field.name)
-        nulls[field.name] = column.null_count
-        bounds = _bounds(column, field, written)
-        if bounds is not None:
-            lowest[field.name], highest[field.name] = bounds
-    return _encoder.encode(
-        {
-            "numRecords": rows.num_rows,
-            "minValues": lowest,
-            "maxValues": highest,
-            "nullCount": nulls,
-        }
-    ).decode()
+    statistics = Statistics(rows.schema)
+    statistics.add(rows)
+    return statistics.finish(written)
 
 
-def _bounds(
-    column: pa.ChunkedArray, field: pa.Field, written: pq.FileMetaData
-) -> tuple[Any, Any] | None:
-    kind = field.type
-    if pt.is_boolean(kind) or pt.is_binary(kind) or column.null_count == len(column):
-        return None
-    if pt.is_floating(kind) and not math.isfinite(pc.sum(column).as_py()):
-        # Engines do not agree where NaN stands, JSON has no infinity; a sum tells at once.
-        return None
-    place = rows_column(written, field.name)
+class Statistics:
+    """Makes the statistics of a file from its rows, which may come in pieces.
+
+    Args:
+        schema: Columns of the file.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._fields = [f for f in list(schema)[:_MOST_COLUMNS] if not pt.is_nested(f.type)]
+        self._nulls = {field.name: 0 for field in self._fields}
+        self._finite = {field.name: True for field in self._fields}
+        self._rows = 0
+
+    def add(self, rows: pa.Table) -> None:
+        """Look at rows that were written."""
+        self._rows += rows.num_rows
+        for field in self._fields:
+            column = rows.column(field.name)
+            self._nulls[field.name] += column.null_count
+            if pt.is_floating(field.type) and column.null_count < len(column):
+                # Engines do not agree where NaN stands, JSON has no infinity; a sum tells at once.
+                self._finite[field.name] &= math.isfinite(pc.sum(column).as_py())
+
+    def finish(self, written: pq.FileMetaData) -> str:
+        """Write the statistics as Delta's log has them, given what Parquet says of the file."""
+        lowest: dict[str, Any] = {}
+        highest: dict[str, Any] = {}
+        for field in self._fields:
+            bounds = self._bounds(field, written)
+            if bounds is not None:
+                lowest[field.name], highest[field.name] = bounds
+        return _encoder.encode(
+            {
+                "numRecords": self._rows,
+                "minValues": lowest,
+                "maxValues": highest,
+                "nullCount": self._nulls,
+            }
+        ).decode()
+
+    def _bounds(self, field: pa.Field, written: pq.FileMetaData) -> tuple[Any, Any] | None:
+        kind, name = field.type, field.name
+        if pt.is_boolean(kind) or pt.is_binary(kind) or self._nulls[name] == self._rows:
+            return None
+        return _bounds(written, name) if self._finite[name] else None
+
+
+def _bounds(written: pq.FileMetaData, name: str) -> tuple[Any, Any] | None:
+    """Find the lowest and the highest value of a column that is not null throughout."""
+    place = rows_column(written, name)
     found = []
     for group in range(written.num_row_groups):
         about = written.row_group(group).column(place)

@@ -143,6 +143,7 @@ class Change(Merges):
             self._handle,
             request,
             begun=self._group.begun,
+            told=ledger.note(self._group, unmoved=True),
             keep_versions=self._group.read_versions,
             matching=lambda partitions: self._matching(request, partitions),
         )

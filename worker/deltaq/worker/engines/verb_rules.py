@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, TableExists
+from deltaq.tasks.policy import wishes_in
 from deltaq.tasks.request import (
+    MAX_RETENTION_HOURS,
     SAFE_RETENTION_HOURS,
     AddColumn,
     Column,
@@ -55,18 +57,33 @@ def check_properties(request: Create | SetProperties) -> None:
         )
 
 
+def check_policy(
+    request: Create | SetProperties, table: pa.Schema, partitions: Sequence[str]
+) -> None:
+    """Check that a table can be maintained as properties to set say.
+
+    Raises:
+        InvalidRequest: They say something that cannot be meant.
+        SchemaMismatch: A column to order by is not in the table, or partitions it.
+    """
+    zorder = wishes_in(request.properties).get("zorder", ())
+    _check_order("the policy's zorder", zorder, table, partitions, name=request.table)
+
+
 def new_table(request: Create) -> pa.Schema:
     """Make the schema of a table to create, comments in its fields' metadata.
 
     Raises:
         InvalidRequest: A type is none of Delta's, or a property cannot be set.
         InvalidFrame: Names or partitions cannot be.
+        SchemaMismatch: Its policy names a column to order by that is not there.
     """
     check_properties(request)
     fields = [_field(column) for column in request.columns]
     schema = pa.schema(fields)
     created_fields(schema, schema.names, request.table)
     check_new_partitions(request, schema)
+    check_policy(request, schema, request.partition_by)
     return schema
 
 
@@ -121,18 +138,7 @@ def check_optimize(request: Optimize, table: pa.Schema, partitions: Sequence[str
             condition does not.
         InvalidExpression: The condition is none.
     """
-    for column in request.zorder:
-        if column not in table.names:
-            wrong = f"which is not in the table{did_you_mean(column, table.names)}"
-        elif column in partitions:
-            wrong = "which partitions the table: within a partition it is the same in all rows"
-        else:
-            continue
-        raise SchemaMismatch(
-            f"table {request.table}: zorder names {column!r}, {wrong}",
-            table=request.table,
-            details={"column": column},
-        )
+    _check_order("zorder", request.zorder, table, partitions, name=request.table)
     if request.where is None:
         return
     used = columns_in(request.where, table, what="where")
@@ -146,12 +152,35 @@ def check_optimize(request: Optimize, table: pa.Schema, partitions: Sequence[str
         )
 
 
+def _check_order(
+    what: str, columns: Sequence[str], table: pa.Schema, partitions: Sequence[str], *, name: str
+) -> None:
+    for column in columns:
+        if column not in table.names:
+            wrong = f"which is not in the table{did_you_mean(column, table.names)}"
+        elif column in partitions:
+            wrong = "which partitions the table: within a partition it is the same in all rows"
+        else:
+            continue
+        raise SchemaMismatch(
+            f"table {name}: {what} names {column!r}, {wrong}",
+            table=name,
+            details={"column": column},
+        )
+
+
 def check_retention(request: Vacuum) -> None:
     """Check that a vacuum leaves what readers and commits may need, or is told not to.
 
     Raises:
-        InvalidRequest: Less than a week, without ``force``.
+        InvalidRequest: Less than a week, without ``force``; or what cannot be meant.
     """
+    if not 0 <= request.retention_hours <= MAX_RETENTION_HOURS:
+        raise InvalidRequest(
+            f"table {request.table}: retention_hours={request.retention_hours} is not between 0 "
+            f"and {MAX_RETENTION_HOURS}",
+            table=request.table,
+        )
     if request.retention_hours < SAFE_RETENTION_HOURS and not request.force:
         raise InvalidRequest(
             f"table {request.table}: retention_hours={request.retention_hours} is less than "

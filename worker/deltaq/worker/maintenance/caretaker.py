@@ -21,7 +21,7 @@ from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.policy import CLIENT_ID, default_policy, table_policy
-from deltaq.tasks.request import Lane, Optimize, Request
+from deltaq.tasks.request import Lane, Optimize, Request, Vacuum
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
@@ -29,7 +29,8 @@ from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.maintenance.last import hours_since
-from deltaq.worker.maintenance.wishes import Wish, wish_for
+from deltaq.worker.maintenance.open_reads import OpenReads
+from deltaq.worker.maintenance.wishes import SLEEPS_WITH, Wish, wish_for
 from deltaq.worker.observers import GroupCommitted, Observer
 from deltaq.worker.orders import stage_order
 
@@ -41,12 +42,12 @@ _ROUND = 2.0
 _BUSY_COMMITS = 8
 #: Seconds without a commit after which a table counts as asleep.
 _ASLEEP = 10.0
-#: Commits without a checkpoint that a table may fall asleep with.
-_SLEEPS_WITH = 10
 #: Seconds for which a table is left alone after maintenance of it failed.
 _GIVE_UP = 3600.0
 #: Tables remembered.
 _REMEMBERED = 1024
+#: Seconds between two times that old entries of a table's log are removed.
+_CLEANED_EVERY = 3600.0
 #: Characters of a reason; it is the user of the request.
 _REASON = 100
 
@@ -58,17 +59,19 @@ class _Known:
     commits: int = 0
     last: float = 0.0
     asleep: bool = False
-    #: ``time.monotonic()`` before which nothing is asked for.
+    #: ``time.monotonic()`` before which nothing is asked for, and before which its log is let be.
     not_before: float = 0.0
+    clean_from: float = 0.0
 
 
 class Caretaker(Observer):
     """Asks for the maintenance of tables, in a thread of its own.
 
     Args:
-        native: Tells what tables are like.
+        native: Tells what tables are like; changes none where settings say ``engine=spark``.
         inbox: Where requests go.
         settings: The policy of tables that have none of their own.
+        open_reads: Tells which versions are being read.
         ring: Sends a wake-up.
     """
 
@@ -78,16 +81,19 @@ class Caretaker(Observer):
         inbox: Inbox,
         settings: Settings,
         *,
+        open_reads: OpenReads,
         ring: Callable[[str, Lane], None],
     ) -> None:
         self._native = native
         self._inbox = inbox
+        self._open_reads = open_reads
         self._ring = ring
         self._lake = Lake(settings.lake)
         self._staging = StagingArea(settings.staging_root)
         self._signer = signer_of(settings)
         self._default = default_policy(settings)
         self._has_spark = settings.spark == "on"
+        self._native_writes = settings.engine != "spark"
         self._lock = threading.Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._hours: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -167,8 +173,10 @@ class Caretaker(Observer):
         if place is None or not self._lake.exists(table):
             return None
         survey = self._native.survey(table)
-        if asleep and survey.commits_since_checkpoint >= _SLEEPS_WITH:
-            self._native.checkpoint(table)
+        if self._native_writes:
+            if asleep and survey.commits_since_checkpoint >= SLEEPS_WITH:
+                self._native.checkpoint(table)
+            self._clean_log(table)
         if survey.needs_spark and not self._has_spark:
             return None
         policy = table_policy(survey.properties, self._default)
@@ -177,10 +185,22 @@ class Caretaker(Observer):
             survey,
             policy,
             idle=asleep,
+            checkpoints=not self._native_writes,
             now=datetime.now(UTC),
             hours_since={"zorder": math.inf, "vacuum": math.inf, **self._since(table, wanted)},
         )
         return self._ask(table, wish, place) if wish else None
+
+    def _clean_log(self, table: str) -> None:
+        """Remove old entries of a log, as Spark does by itself; not under who reads old versions."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._known.setdefault(table, _Known())
+            if now < known.clean_from:
+                return
+            known.clean_from = now + _CLEANED_EVERY
+        if not self._open_reads.of(table).versions:
+            self._native.clean_log(table)
 
     def _since(self, table: str, kinds: list[str]) -> dict[str, float]:
         missing = [kind for kind in kinds if (table, kind) not in self._hours]
@@ -214,7 +234,7 @@ class Caretaker(Observer):
         )
         submitted = self._inbox.submit(request)
         ordered = isinstance(request, Optimize) and request.zorder
-        if ordered or wish.kind is not Optimize:
+        if ordered or wish.kind is Vacuum:
             self._note_done(table, "zorder" if ordered else "vacuum", time.time())
         logger.info("table %s: %s asked for by policy: %s", table, request_id, wish.why)
         if submitted.ring:

@@ -1,5 +1,7 @@
 """What a compaction has to do, partition by partition, and how much of it goes into one commit.
 
+Small partitions are gathered to packs, the small files of a large one are put together bin by bin.
+
 Values in, values out: the engines find the files, and rewrite them.
 """
 
@@ -13,7 +15,7 @@ import msgspec
 
 #: Bytes; what delta-rs takes for a small file unless told otherwise.
 TARGET_BYTES = 100 * 1024 * 1024
-#: Files and bytes that are rewritten in one commit; one partition may have more.
+#: Files and bytes that are rewritten in one commit; a bin is as large as the file that it becomes.
 _PACK_FILES, _PACK_BYTES = 1000, 64 * 1024 * 1024
 
 
@@ -54,6 +56,38 @@ def to_rewrite(
     least = max(2, min_files)
     chosen = (p for p in partitions if (p.files if ordered else p.small_files >= least))
     return sorted(chosen, key=lambda p: p.key)
+
+
+def is_large(partition: Partition) -> bool:
+    """Tell whether the small files of a partition are more than are put together in one commit."""
+    return partition.small_files > _PACK_FILES or partition.small_bytes > _PACK_BYTES
+
+
+def bins(sizes: Sequence[int], most_bytes: int) -> Iterator[range]:
+    """Find files next to each other, two at least, that become one file in one commit.
+
+    Args:
+        sizes: Of small files, in their order.
+        most_bytes: Of the one that they become.
+    """
+    begin = size_bytes = 0
+    for place, size in enumerate([*sizes, most_bytes + 1]):
+        if size_bytes + size > most_bytes or place - begin == _PACK_FILES:
+            if place - begin > 1:
+                yield range(begin, place)
+            begin, size_bytes = place, 0
+        size_bytes += size
+
+
+def count_bins(sizes: Sequence[int], most_bytes: int) -> int:
+    """Count the bins until no two files go together; what a bin becomes is put in one again."""
+    left, count = list(sizes), 0
+    while found := list(bins(left, most_bytes)):
+        count += len(found)
+        taken = {place for bin_ in found for place in bin_}
+        made = [sum(left[bin_.start : bin_.stop]) for bin_ in found]
+        left = [size for place, size in enumerate(left) if place not in taken] + made
+    return count
 
 
 def packs(partitions: Sequence[Partition], *, ordered: bool) -> Iterator[list[Partition]]:

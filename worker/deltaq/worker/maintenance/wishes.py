@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from deltaq.tasks.policy import Policy
-from deltaq.tasks.request import Maintenance, Optimize, Vacuum
+from deltaq.tasks.request import Checkpoint, Maintenance, Optimize, Vacuum
 from deltaq.worker.maintenance.slicing import TARGET_BYTES, Partition
 
 #: Sizes up to which small files are put together, the smallest with enough to do first: what
@@ -17,6 +17,8 @@ from deltaq.worker.maintenance.slicing import TARGET_BYTES, Partition
 TIERS = (1024 * 1024, 16 * 1024 * 1024, TARGET_BYTES)
 #: A table that sleeps has at most so many times the files that it needs.
 _IDLE_RATIO = 2
+#: Commits without a checkpoint that a table may fall asleep with.
+SLEEPS_WITH = 10
 #: Hours between two vacuums.
 _VACUUM_EVERY = 24
 
@@ -26,7 +28,8 @@ class Survey:
     """What a table is like.
 
     Attributes:
-        tiers: Its partitions, by the size below which files count as small; all of :data:`TIERS`.
+        tiers: Its partitions, by each size of :data:`TIERS`: small are files of less than half of
+            it, for what was put together has more, unless it is all that there is.
         properties: Its properties.
         columns: Names of its columns that do not partition it.
         needs_spark: Native cannot compact it.
@@ -60,6 +63,7 @@ def wish_for(
     policy: Policy,
     *,
     idle: bool,
+    checkpoints: bool = False,
     now: datetime,
     hours_since: Mapping[str, float],
 ) -> Wish | None:
@@ -69,9 +73,12 @@ def wish_for(
         survey: The table.
         policy: Its policy.
         idle: Nobody has written to it for a while.
+        checkpoints: They are to be asked for, too: nobody writes them otherwise.
         now: The time.
         hours_since: Hours since the last ``zorder`` and ``vacuum``; infinite if none is known.
     """
+    if checkpoints and (wish := _checkpoint(survey, policy, idle=idle)):
+        return wish
     if not policy.may_begin(now):
         return None
     return (
@@ -80,6 +87,13 @@ def wish_for(
         or (_idle_compaction(survey, policy) if idle else None)
         or _vacuum(policy, hours_since["vacuum"])
     )
+
+
+def _checkpoint(survey: Survey, policy: Policy, *, idle: bool) -> Wish | None:
+    commits = survey.commits_since_checkpoint
+    if commits < (SLEEPS_WITH if idle else policy.checkpoint_commits):
+        return None
+    return Wish(kind=Checkpoint, why=f"{commits} commits since the last checkpoint")
 
 
 def _compaction(survey: Survey, policy: Policy) -> Wish | None:
@@ -91,7 +105,7 @@ def _compaction(survey: Survey, policy: Policy) -> Wish | None:
             return Wish(
                 kind=Optimize,
                 options={"target_bytes": size, "min_files": policy.compact_files + 1},
-                why=f"{most} files in one partition are below {size >> 20} MiB, "
+                why=f"{most} files in one partition are below {size / (2 << 20):g} MiB, "
                 f"of {policy.compact_files} that may be",
             )
     return None

@@ -1,0 +1,173 @@
+"""Puts some files of a table together into one, where delta-rs would take all of a partition.
+
+Rows, and their order, stay as they are: one commit removes the files and adds the one, as data
+that has not changed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from deltalake.transaction import AddAction, RemoveAction
+
+from deltaq.tasks.batches import gather
+from deltaq.tasks.errors import SchemaMismatch
+from deltaq.tasks.location import Location, source_of
+from deltaq.tasks.s3_path import S3Path
+from deltaq.worker.backfill.rows import completed
+from deltaq.worker.backfill.statistics import Statistics
+from deltaq.worker.engines.delta_types import plain_type
+from deltaq.worker.engines.fit import fit_batch
+
+#: As the native engine writes: ``native_commit.FORMAT`` says why.
+_FORMAT: dict[str, Any] = {
+    "compression": "snappy",
+    "dictionary_pagesize_limit": 64 * 1024,
+    "store_schema": False,
+}
+#: Bytes in memory, and rows, of a row group.
+_GROUP_BYTES, _GROUP_ROWS = 64 << 20, 1 << 20
+#: Rows that are read at once; files with more are worth waking threads for.
+_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """A file of a table.
+
+    Attributes:
+        path: In the table's folder.
+        size_bytes: Of it.
+        rows: In it; None if the log does not tell.
+    """
+
+    path: str
+    size_bytes: int
+    rows: int | None
+
+
+class Unlike(Exception):
+    """The files are not such that their rows can be copied as they are. Nothing was written."""
+
+
+def data_files(actions: pa.Table) -> list[DataFile]:
+    """List files in the order in which they came, from the actions that added them."""
+    ordered = actions.sort_by([("modification_time", "ascending"), ("path", "ascending")])
+    columns = (ordered[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
+    return [
+        DataFile(path=unquote(path), size_bytes=size, rows=rows)
+        for path, size, rows in zip(*columns, strict=True)
+    ]
+
+
+def put_together(
+    table: DeltaTable,
+    path: Location,
+    files: Sequence[DataFile],
+    values: dict[str, str | None],
+    **commit: Any,
+) -> None:
+    """Make one file of several in one commit, and bring the table to its version.
+
+    Args:
+        table: The table, at the version that has the files.
+        path: Its folder.
+        files: Files of one partition, none with a deletion vector.
+        values: Of the partition, as the log has them.
+        **commit: How delta-rs commits; without a second try, for the files are known by version.
+
+    Raises:
+        Unlike: They cannot be put together so.
+        OSError: The storage refused.
+    """
+    whole = pa.schema(table.schema().to_arrow())
+    schema = pa.schema(
+        [pa.field(f.name, plain_type(f.type)) for f in whole if f.name not in values]
+    )
+    folder = PurePosixPath(files[0].path).parent
+    name = str(folder / f"part-00000-{uuid.uuid4()}-c000.snappy.parquet")
+    try:
+        stats = _copy(path, files, name, schema)
+    except BaseException:
+        (path / name).unlink(missing_ok=True)
+        raise
+    now = time.time_ns() // 1_000_000
+    added = AddAction(
+        path=name,
+        size=(path / name).stat().st_size,
+        partition_values=values,
+        modification_time=now,
+        data_change=False,
+        stats=stats,
+    )
+    removed = [
+        RemoveAction(
+            path=file.path,
+            data_change=False,
+            deletion_timestamp=now,
+            size=file.size_bytes,
+            partition_values=values,
+        )
+        for file in files
+    ]
+    table.create_write_transaction(
+        [added, *removed], "append", Schema.from_arrow(whole), list(values), **commit
+    )
+    table.update_incremental()
+
+
+def _copy(path: Location, files: Sequence[DataFile], name: str, schema: pa.Schema) -> str:
+    """Write the rows of files as a new one; return its statistics."""
+    statistics = Statistics(schema)
+    written = 0
+    try:
+        with _created(path / name) as file, pq.ParquetWriter(file, schema, **_FORMAT) as writer:
+            for rows in gather(_batches(path, files, schema), _GROUP_BYTES):
+                writer.write_table(rows, row_group_size=_GROUP_ROWS)
+                statistics.add(rows)
+                written += rows.num_rows
+    except SchemaMismatch as exc:
+        raise Unlike(exc.message) from exc
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as exc:
+        raise Unlike(str(exc)) from exc
+    told = [file.rows for file in files]
+    if None not in told and written != sum(map(int, told)):  # type: ignore[arg-type]
+        raise Unlike(f"{written} rows where the log tells of {told}")
+    with pq.ParquetFile(source_of(path / name)) as made:
+        return statistics.finish(made.metadata)
+
+
+def _created(location: Location) -> AbstractContextManager[BinaryIO]:
+    """Create a file that no version of the table has: what is left of it, a vacuum removes."""
+    return location.create() if isinstance(location, S3Path) else location.open("xb")
+
+
+def _batches(
+    path: Location, files: Sequence[DataFile], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    for file in files:
+        with pq.ParquetFile(source_of(path / file.path)) as parquet:
+            inside = parquet.schema_arrow.names
+            _check_names(inside, schema.names)
+            present = pa.schema([field for field in schema if field.name in inside])
+            many = parquet.metadata.num_rows > _BATCH_ROWS
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=present.names, use_threads=many):
+                # Columns that came to the table after the file are null in its rows.
+                yield completed(fit_batch(batch, present), schema)
+
+
+def _check_names(inside: Sequence[str], names: Sequence[str]) -> None:
+    """Make sure that what a file lacks is not there under a name that Spark takes for the same."""
+    absent = {name.lower() for name in set(names).difference(inside)}
+    if absent & {name.lower() for name in inside}:
+        raise Unlike(f"columns {inside} beside {names}")

@@ -1,0 +1,318 @@
+"""Compacts and orders a table with delta-rs, a slice at a time.
+
+delta-rs takes partitions as a whole: small ones are given to it several at once. The files of a
+large one are put together by :mod:`native_bins`, some in each commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+
+from deltaq.tasks.request import Optimize, operation_of
+from deltaq.tasks.slices import Slices
+from deltaq.worker.backfill.names import partition_value
+from deltaq.worker.engines import NotNative
+from deltaq.worker.engines.handles import Handle
+from deltaq.worker.engines.native_bins import DataFile, Unlike, data_files, put_together
+from deltaq.worker.engines.native_limits import features
+from deltaq.worker.maintenance.slicing import (
+    TARGET_BYTES,
+    Partition,
+    bins,
+    count_bins,
+    is_large,
+    packs,
+    to_rewrite,
+)
+
+#: Seconds after which a slice ends with the commit that it is at.
+SLICE_SECONDS = 0.5
+#: delta-rs would write a checkpoint every so many versions, in the middle of a slice.
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+#: Chooses those of a table's partitions for which a condition holds.
+Matching = Callable[[pa.Table], pa.Table]
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where a request is.
+
+    Attributes:
+        key: The partition that was last at hand; those before it are done.
+        bins: How many of its bins are left.
+    """
+
+    key: str = ""
+    bins: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unit:
+    """Partitions that are rewritten in one commit, or a large one in as many as it has bins."""
+
+    partitions: tuple[Partition, ...]
+    bins: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.bins or len(self.partitions)
+
+    @property
+    def key(self) -> str:
+        return self.partitions[-1].key
+
+
+def optimize(
+    handle: Handle, request: Optimize, *, begun: Slices | None, matching: Matching, told: str
+) -> Slices | None:
+    """Do a slice of compacting or ordering a table.
+
+    Args:
+        handle: The table.
+        request: The request.
+        begun: How far earlier slices came.
+        matching: Chooses the partitions that the request's condition is about.
+        told: What each commit says of why it is made.
+
+    Returns:
+        How far it came; None if it is done.
+
+    Raises:
+        CommitConflict: Somebody else committed meanwhile.
+        NotNative: delta-rs does not compact such a table.
+    """
+    work = _Optimizing(handle, request, told)
+    units = work.units(_read_place(begun), matching)
+    done, until = begun.done if begun else 0, time.monotonic() + SLICE_SECONDS
+    total = done + sum(unit.size for unit in units)
+    for unit in units:
+        for place, size in work.perform(unit):
+            done += size
+            if done < total and time.monotonic() > until:
+                return Slices(
+                    request_id=request.request_id,
+                    operation=operation_of(request),
+                    done=done,
+                    total=total,
+                    at=msgspec.json.encode(place).decode(),
+                )
+    return None
+
+
+def largest_piece(table: DeltaTable, *, ordered: bool) -> int:
+    """Tell the bytes of the most that a slice may have to rewrite.
+
+    Args:
+        table: The table.
+        ordered: Rows are ordered as well, so that partitions are rewritten as a whole.
+    """
+    found = partitions(table, TARGET_BYTES)
+    if ordered:
+        return max((p.size_bytes for p in found), default=0)
+    bounded = "deletionVectors" not in features(table)
+    sizes = (min(p.small_bytes, TARGET_BYTES) if bounded else p.small_bytes for p in found)
+    return max(sizes, default=0)
+
+
+class _Optimizing:
+    def __init__(self, handle: Handle, request: Optimize, told: str) -> None:
+        self._handle = handle
+        self._table = handle.existing()
+        self._request = request
+        self._told = told
+        self._columns = self._table.metadata().partition_columns
+        self._target = request.target_bytes or TARGET_BYTES
+
+    def units(self, place: _Place, matching: Matching) -> list[_Unit]:
+        """Plan what is left to do, in order."""
+        found = partitions(self._table, self._target)
+        if self._request.where is not None:
+            wanted = _rows_of(matching(self._as_table(found)))
+            found = [p for p in found if p.values in wanted]
+        ordered = bool(self._request.zorder)
+        todo = to_rewrite(found, ordered=ordered, min_files=self._request.min_files)
+        left = [p for p in todo if p.key > place.key or (p.key == place.key and place.bins)]
+        large = {} if ordered else self._bins(left)
+        if any(not _can_be_named(p) and p.key not in large for p in left):
+            # All partitions at once, those with little to do as well.
+            return [_Unit(partitions=tuple(todo))]
+        if place.key in large and place.bins:
+            large[place.key] = min(large[place.key], place.bins)
+        units: list[_Unit] = []
+        # In one order, so that a place tells what is done.
+        for key, some in groupby(left, key=lambda p: p.key if p.key in large else ""):
+            if key:
+                units.append(_Unit(partitions=tuple(some), bins=large[key]))
+            else:
+                units += (_Unit(partitions=tuple(pack)) for pack in self._packs(list(some)))
+        return [unit for unit in units if unit.bins or unit.key not in large]
+
+    def perform(self, unit: _Unit) -> Iterator[tuple[_Place, int]]:
+        """Do a unit; after each commit tell where it is, and how much was done."""
+        if not unit.bins:
+            self._rewrite(unit.partitions)
+            yield _Place(unit.key), unit.size
+            return
+        (partition,) = unit.partitions
+        for left in reversed(range(unit.bins)):
+            if not self._put_together(partition):
+                yield _Place(unit.key), left + 1
+                return
+            yield _Place(unit.key, left), 1
+
+    def _packs(self, partitions: Sequence[Partition]) -> Iterator[Sequence[Partition]]:
+        """Gather what delta-rs rewrites at once."""
+        # Only a condition on a single column can name several of its values.
+        if len(self._columns) == 1:
+            return packs(partitions, ordered=bool(self._request.zorder))
+        return ([p] for p in partitions)
+
+    def _bins(self, partitions: Sequence[Partition]) -> dict[str, int]:
+        """Count the bins of those partitions that delta-rs is not to rewrite as a whole."""
+        chosen = [p for p in partitions if is_large(p) or not _can_be_named(p)]
+        if not chosen or self._has_vectors():
+            return {}
+        sizes = {p.key: [f.size_bytes for f in self._small_files(p)] for p in chosen}
+        return {key: count_bins(found, self._target) for key, found in sizes.items()}
+
+    def _has_vectors(self) -> bool:
+        """Tell whether files have deletion vectors: only delta-rs can remove them with those."""
+        if "deletionVectors" not in features(self._table):
+            return False
+        return any(batch.num_rows for batch in self._table.deletion_vectors())
+
+    def _small_files(self, partition: Partition) -> list[DataFile]:
+        actions = pa.table(self._table.get_add_actions(flatten=True))
+        for column, value in zip(self._columns, partition.values, strict=True):
+            there = actions[f"partition.{column}"]
+            same = pc.is_null(there) if value is None else pc.equal(there, value)
+            actions = actions.filter(same)
+        return data_files(actions.filter(pc.less(actions["size_bytes"], self._target)))
+
+    def _put_together(self, partition: Partition) -> bool:
+        """Put the files of the next bin together; False if there is none."""
+        # Read anew: somebody else may have committed since the last one.
+        files = self._small_files(partition)
+        bin_ = next(bins([f.size_bytes for f in files], self._target), None)
+        if bin_ is None:
+            return False
+        try:
+            put_together(
+                self._table,
+                self._handle.path,
+                files[bin_.start : bin_.stop],
+                self._log_values(partition),
+                **self._commit(),
+            )
+        except Unlike as exc:
+            if not _can_be_named(partition):
+                raise NotNative(f"compacting files that differ: {exc}") from exc
+            self._rewrite([partition])
+            return False
+        return True
+
+    def _rewrite(self, partitions: Sequence[Partition]) -> None:
+        options: dict[str, Any] = {
+            "partition_filters": self._filters(partitions),
+            "target_size": self._request.target_bytes,
+            **self._commit(),
+        }
+        if self._request.zorder:
+            self._table.optimize.z_order(list(self._request.zorder), **options)
+        else:
+            self._table.optimize.compact(**options)
+
+    def _commit(self) -> dict[str, Any]:
+        told = {"userMetadata": self._told}
+        if self._request.zorder:
+            # Unlike Spark, delta-rs does not tell in the log along which columns.
+            told["zOrderBy"] = msgspec.json.encode(self._request.zorder).decode()
+        return {
+            "commit_properties": CommitProperties(max_commit_retries=0, custom_metadata=told),
+            "post_commithook_properties": _NO_HOOKS,
+        }
+
+    def _filters(self, partitions: Sequence[Partition]) -> list[tuple[str, str, Any]] | None:
+        """Name partitions as delta-rs takes them; None for all there are."""
+        if not self._columns or not all(map(_can_be_named, partitions)):
+            return None
+        if len(self._columns) == 1:
+            return [(self._columns[0], "in", [p.values[0] for p in partitions])]
+        (partition,) = partitions
+        return [(c, "=", value) for c, value in zip(self._columns, partition.values, strict=True)]
+
+    def _as_table(self, found: Sequence[Partition]) -> pa.Table:
+        schema = self._handle.schema
+        fields = pa.schema([schema.field(column) for column in self._columns])
+        rows = [dict(zip(self._columns, p.values, strict=True)) for p in found]
+        return pa.Table.from_pylist(rows, schema=fields)
+
+    def _log_values(self, partition: Partition) -> dict[str, str | None]:
+        schema = self._handle.schema
+        return {
+            column: partition_value(value, schema.field(column).type)
+            for column, value in zip(self._columns, partition.values, strict=True)
+        }
+
+
+def partitions(table: DeltaTable, small_bytes: int) -> list[Partition]:
+    """List the partitions of a table that have files.
+
+    Args:
+        table: The table.
+        small_bytes: Size below which a file is small.
+    """
+    actions = pa.table(table.get_add_actions(flatten=True))
+    names = [f"partition.{c}" for c in table.metadata().partition_columns]
+    sizes = actions["size_bytes"]
+    small = pc.less(sizes, small_bytes)
+    counted = pa.table(
+        [
+            *(actions[name] for name in names),
+            sizes,
+            small.cast(pa.int64()),
+            pc.if_else(small, sizes, 0),
+        ],
+        names=[*names, "size", "small", "small_size"],
+    )
+    grouped = counted.group_by(names).aggregate(
+        [("size", "count"), ("size", "sum"), ("small", "sum"), ("small_size", "sum")]
+    )
+    return [
+        Partition(
+            values=tuple(row[name] for name in names),
+            files=row["size_count"],
+            size_bytes=row["size_sum"],
+            small_files=row["small_sum"],
+            small_bytes=row["small_size_sum"],
+        )
+        for row in grouped.to_pylist()
+        if row["size_count"]
+    ]
+
+
+def _read_place(begun: Slices | None) -> _Place:
+    if begun is None:
+        return _Place()
+    try:
+        return msgspec.json.decode(begun.at, type=_Place)
+    except msgspec.MsgspecError:
+        return _Place()  # of another release: what is compact already is left alone
+
+
+def _can_be_named(partition: Partition) -> bool:
+    """Tell whether delta-rs takes the values of a partition in a condition; no null, no bytes."""
+    return not any(value is None or isinstance(value, bytes) for value in partition.values)
+
+
+def _rows_of(table: pa.Table) -> set[tuple[Any, ...]]:
+    return set(zip(*(column.to_pylist() for column in table.columns), strict=True))
