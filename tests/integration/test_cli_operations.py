@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -138,3 +139,40 @@ def test_redrive_fails_when_a_request_fails_again(shell: Shell, order: str, play
         player.commit_all("prices", error=SchemaMismatch("no column n"))
 
     assert shell.run("redrive", order, worker=refuse) == (1, b"", "prices order-1: no column n\n")
+
+
+def test_a_watch_in_a_pipe_prints_what_has_changed(
+    shell: Shell, client: Client, player: Player
+) -> None:
+    with shell.start("top", "--interval", "0.1") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [process.stderr.readline().decode().partition(" ")[2] for _ in range(2)]
+        looks = _looks(player)
+        wait_until(lambda: _looks(player) > looks + 5)
+
+        client.append("prices", pa.table({"n": [1]}))
+
+        assert b" prices: 1 live" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=30)
+    assert lines == ["no requests wait\n", "no worker is alive\n"]
+    assert rest == b""
+
+
+def _looks(player: Player) -> int:
+    found: Any = player.client.info("commandstats")
+    return int(found.get("cmdstat_zrange", {}).get("calls", 0))
+
+
+def test_who_waits_for_room_is_told(shell: Shell, client: Client) -> None:
+    client.append("prices", pa.table({"n": [1]}))
+    (shell.folder / "rows.csv").write_text("n\n1\n")
+    shell.env["DELTAQ_INBOX_MAX_REQUESTS"] = "1"
+
+    code, _, told = shell.run("append", "prices", "rows.csv", "--timeout", "1.5")
+
+    waiting, refused = told.splitlines()
+    assert code == 1
+    assert waiting.startswith("deltaq: waiting for room, 1.5 s at most: ")
+    assert "waited 1.5 s for room" in refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ def test_each_commit_is_a_line_and_each_failure_names_its_request(lake: Path) ->
     ids = [request_id for line in commits for request_id in line["request_ids"]]
     assert set(ids[:-1]) <= {future.request_id for future in futures}
     assert all(len(line["request_ids"]) == min(line["requests"], 20) for line in commits)
+    ends = accumulate(line["requests"] for line in commits[:-1])
+    assert [line["last_request_id"] for line in commits[:-1]] == [
+        futures[end - 1].request_id for end in ends
+    ]
     assert {line["level"] for line in commits} == {"info"}
     assert told(lines, wrong.request_id) == ("warning", "t", "append", "schema_mismatch")
     assert told(lines, refused.request_id) == ("warning", "t", "append", "invalid_signature")
@@ -88,4 +93,7 @@ def test_a_redis_that_is_away_is_named_without_its_password(lake: Path) -> None:
         worker.terminate()
         worker.wait(40)
     assert "kept-to-ourselves" not in log.read_text() + words
-    assert "127.0.0.1:1" in log.read_text()
+    lines = log.read_text().splitlines()
+    (told,) = [line for line in lines if "Cannot connect" in line]
+    assert "127.0.0.1:1" in told
+    assert [line for line in lines if "consumer.consumer" in line] == [told]

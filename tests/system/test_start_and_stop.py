@@ -95,7 +95,7 @@ def test_sigterm_in_the_middle_hands_the_rest_back_and_exits_zero(lake: Path) ->
         assert [o.sequence for o in outcomes] == list(range(1, 301))
         assert left, "it stopped only after everything was done: this proves nothing"
         client.close()
-    assert len(committed_requests(lake / "t")) == 300
+    assert len(committed_requests(lake / "t", maintenance=False)) == 300
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,17 @@ def test_a_worker_with_a_wrong_setting_names_it(lake: Path) -> None:
 
     assert done.returncode == 2
     assert "DELTAQ_LEASE_TLL" in done.stderr
+
+
+def test_a_worker_whose_lake_is_a_file_does_not_start(lake: Path) -> None:
+    lake.write_text("")
+    env = {**os.environ, "DELTAQ_LAKE": str(lake / "tables"), "DELTAQ_SPARK": "off"}
+
+    done = _start_in_vain(env)
+
+    assert done.returncode == 2
+    assert f"{lake} is a file; name a folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_dev_ends_all_its_processes_on_ctrl_c(lake: Path) -> None:

@@ -57,6 +57,16 @@ def _common(
 ) -> None:
     # What matters to the caller is in the error, one line.
     logging.getLogger("deltaq.client").setLevel(logging.DEBUG if debug else logging.ERROR)
+    _tell_of_waits()
+
+
+def _tell_of_waits() -> None:
+    """Have a wait for room, which may be a long one, told as errors are."""
+    waits = logging.getLogger("deltaq.client.room")
+    teller = logging.StreamHandler()
+    teller.setFormatter(logging.Formatter("deltaq: %(message)s"))
+    waits.handlers, waits.propagate = [teller], False
+    waits.setLevel(logging.INFO)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Collection
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -52,7 +53,11 @@ def status(
     """
     with Watcher(load_settings(lake=lake, redis_url=redis_url)) as watcher:
         if not watch:
-            _print(watcher.look(), as_json=as_json)
+            look = watcher.look()
+            if as_json:
+                typer.echo(msgspec.json.encode(look.tables))
+            else:
+                _print(look)
             return
         with contextlib.suppress(KeyboardInterrupt):  # how one leaves
             if as_json or not sys.stdout.isatty():
@@ -70,7 +75,7 @@ def top(
     """Show on the whole screen how the system is: totals, workers, and the tables behind most.
 
     The keys a, d and r order by age, depth and rate; q quits. Where standard output is no
-    terminal, it prints what status --watch does.
+    terminal, it prints what status --watch does: what has changed since the last look.
 
     Example: deltaq top --sort depth
     """
@@ -117,21 +122,26 @@ def _take_screen(watcher: Watcher, interval: float, order: Order) -> None:
 
 
 def _print_again(watcher: Watcher, interval: float, *, as_json: bool) -> NoReturn:
+    """Print each look as JSON, or what it tells that the last one did not."""
+    told: set[str] = set()
     while True:
-        _print(watcher.look_or_tell(), as_json=as_json, clock=True)
+        look = watcher.look_or_tell()
+        if as_json:
+            typer.echo(msgspec.json.encode(look))
+        else:
+            told = _print(look, told=told, clock=f"{time.strftime('%H:%M:%S')} ")
         sys.stdout.flush()
         time.sleep(interval)
 
 
-def _print(look: Look, *, as_json: bool, clock: bool = False) -> None:
-    if as_json:
-        typer.echo(msgspec.json.encode(look if clock else look.tables))
-        return
-    now = f"{time.strftime('%H:%M:%S')} " if clock else ""
-    for table in look.tables:
-        typer.echo(f"{now}{_line(table, look.rates.get(table.table))}")
-    for words in _words(look):
-        typer.echo(f"{now}{words}", err=True)
+def _print(look: Look, *, told: Collection[str] = (), clock: str = "") -> set[str]:
+    """Print what was not told already, and return all that there was to tell."""
+    tables = [_line(table, look.rates.get(table.table)) for table in look.tables]
+    words = _words(look)
+    for number, line in enumerate([*tables, *words]):
+        if line not in told:
+            typer.echo(f"{clock}{line}", err=number >= len(tables))
+    return {*tables, *words}
 
 
 def _words(look: Look) -> list[str]:

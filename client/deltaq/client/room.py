@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -12,9 +13,13 @@ from deltaq.tasks.errors import InvalidRequest, QueueFull, StagingFull
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 #: Seconds before looking again whether there is room: the first pause and the longest. Each is
 #: shortened at random, so that many who wait do not come at once.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+#: Seconds after which a wait is told of.
+_TOLD_AFTER = 1.0
 
 
 class Room:
@@ -43,6 +48,7 @@ class Room:
                 )
         self._limit = (float("inf") if timeout is None else timeout) if block else None
         self._waited = 0.0
+        self._told = False
 
     @property
     def waits(self) -> bool:
@@ -66,12 +72,19 @@ class Room:
                     raise
                 if self._waited >= self._limit:
                     raise self._in_vain(exc) from exc
+                self._tell(exc)
             began = time.monotonic()
             pause_now = min(random.uniform(pause / 2, pause), self._limit - self._waited)
             if await closing.wait(pause_now):
                 raise InvalidRequest("the client was closed while a submission waited for room")
             self._waited += time.monotonic() - began
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _tell(self, error: QueueFull | StagingFull) -> None:
+        if self._waited >= _TOLD_AFTER and not self._told:
+            self._told = True
+            limit = "" if self._limit == float("inf") else f", {self._limit:g} s at most"
+            logger.info("waiting for room%s: %s", limit, error.message)
 
     def _in_vain(self, error: QueueFull | StagingFull) -> QueueFull | StagingFull:
         return type(error)(
