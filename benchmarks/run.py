@@ -66,9 +66,10 @@ class Run:
         """Give each way its turn, ``rounds`` times after one turn to warm up."""
         races: dict[str, list[Race]] = {name: [] for name in ways}
         for number in range(self.rounds + 1):
-            for name, way in ways.items():
+            # Who goes first changes, as who goes second finds a warmer machine, or a fuller disk.
+            for name in list(ways)[:: -1 if number % 2 else 1]:
                 self.say(f"{name}, round {number} of {self.rounds}")
-                race = way()
+                race = ways[name]()
                 if number:
                     races[name].append(race)
         return {name: Races(tuple(found)) for name, found in races.items()}
@@ -112,6 +113,12 @@ class Races:
     def rate(self) -> float:
         """The median of the rates."""
         return statistics.median(race.rate for race in self.races)
+
+    @property
+    def spread(self) -> str:
+        """The lowest and the highest of the rates."""
+        rates = [race.rate for race in self.races]
+        return f"{min(rates):.0f} to {max(rates):.0f}"
 
     @property
     def failed(self) -> int:
