@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -127,6 +127,13 @@ def table_names(lake: Location) -> Iterator[str]:
 def source_of(location: Location) -> Any:
     """Give what pyarrow opens a Parquet file by."""
     return location.open_input() if isinstance(location, S3Path) else location
+
+
+def fetch(locations: Iterable[Location]) -> None:
+    """Begin to read files that will be opened soon, where that takes a request for each."""
+    for location in locations:
+        if isinstance(location, S3Path):
+            location.fetch()
 
 
 def open_input(location: Location) -> pa.NativeFile:

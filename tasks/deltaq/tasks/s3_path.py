@@ -11,8 +11,9 @@ import errno
 import fnmatch
 import io
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, total_ordering
+from functools import cache, cached_property, total_ordering
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _ONE_PIECE = 8 << 20
 #: How often an object is written again when the server tells of a conflict, and none is there.
 _CONFLICTS = 10
+#: Objects that one process reads ahead at the same time.
+_FETCHERS = 16
 #: Names in one answer of a listing.
 _PAGE = 1000
 
@@ -59,6 +62,7 @@ class S3Path:
         self.bucket = bucket
         self.key = key
         self._found = found
+        self._content: Future[pa.Buffer | int] | None = None
 
     def __truediv__(self, name: str | PurePosixPath) -> S3Path:
         return self._at(f"{self.key}/{name}" if self.key else str(name))
@@ -156,6 +160,10 @@ class S3Path:
         for meta in found["objects"]:
             yield self._at(meta["path"], _stat(meta))
 
+    def followers(self) -> Iterator[S3Path]:
+        """List the objects in its folder that come after it, by name."""
+        return self._list(f"{self.parent.key}/", after=self.key)
+
     def glob(self, pattern: str) -> Iterator[S3Path]:
         """List the objects below this folder whose parts match those of a pattern.
 
@@ -193,16 +201,36 @@ class S3Path:
         """Read the whole object as UTF-8."""
         return self.read_bytes().decode()
 
+    def fetch(self) -> None:
+        """Begin to read the object, which does not change: it will be opened soon."""
+        if self._content is None:
+            self._content = _fetchers().submit(self._get)
+
     def open_input(self) -> pa.NativeFile:
-        """Open the object for reading: a small one is read at once, of a large one what is asked."""
+        """Open the object for reading: a small one is read once, of a large one what is asked.
+
+        What was read is kept as long as this path is.
+        """
+        if self._content is None:
+            self._content = Future()
+            self._content.set_result(self._get())
+        content = self._content.result()
+        if isinstance(content, pa.Buffer):
+            return pa.BufferReader(content)
+        import obstore
+
+        with self._errors():
+            reader = obstore.open_reader(self.bucket.store, self.key, size=content)
+        return pa.PythonFile(_Reader(self, reader), mode="r")
+
+    def _get(self) -> pa.Buffer | int:
+        """Read the object if it is small, else return its size."""
         import obstore
 
         with self._errors():
             found = obstore.get(self.bucket.store, self.key)
-            if found.meta["size"] <= _ONE_PIECE:
-                return pa.BufferReader(pa.py_buffer(found.bytes()))
-            reader = obstore.open_reader(self.bucket.store, self.key, size=found.meta["size"])
-        return pa.PythonFile(_Reader(self, reader), mode="r")
+            size: int = found.meta["size"]
+            return pa.py_buffer(found.bytes()) if size <= _ONE_PIECE else size
 
     def write_bytes(self, content: bytes) -> None:
         """Write the object, in place of what is there."""
@@ -290,11 +318,15 @@ class S3Path:
         with self._errors():
             return _stat(obstore.head(self.bucket.store, self.key))
 
-    def _list(self, prefix: str, *, page: int = _PAGE) -> Iterator[S3Path]:
+    def _list(
+        self, prefix: str, *, page: int = _PAGE, after: str | None = None
+    ) -> Iterator[S3Path]:
         import obstore
 
         with self._errors():
-            for metas in obstore.list(self.bucket.store, prefix or None, chunk_size=page):
+            for metas in obstore.list(
+                self.bucket.store, prefix or None, offset=after, chunk_size=page
+            ):
                 for meta in metas:
                     yield self._at(meta["path"], _stat(meta))
 
@@ -435,6 +467,11 @@ class _Reader(io.RawIOBase):
     def read(self, size: int | None = -1) -> Any:
         with self._path.bucket.errors(str(self._path)):
             return self._reader.read(None if size is None or size < 0 else size)
+
+
+@cache
+def _fetchers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_FETCHERS, "deltaq-fetch")
 
 
 def _stat(meta: ObjectMeta) -> S3Stat:

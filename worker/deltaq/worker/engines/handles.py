@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from deltaq.tasks.location import Location
 from deltaq.tasks.policy import Policy, table_policy
-from deltaq.tasks.s3_path import S3Stat
+from deltaq.tasks.s3_path import S3Path, S3Stat
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.urls import open_table
 from deltaq.worker.lake import Lake
@@ -26,6 +27,8 @@ from deltaq.worker.ledger import NOTHING
 
 #: Commits; with a checkpoint as often, a commit stays as fast as on a new table.
 REOPEN_AFTER = 20
+#: Seconds after a commit of ours for which the entry of its version counts as ours.
+_OURS = 5.0
 #: Tables held open: 50 kB each, and 20 kB for each commit since the checkpoint.
 _MOST_OPEN = 1024
 
@@ -43,6 +46,8 @@ class Handle:
         self._opened_at = 0
         #: What tells the newest log entry from others of its name: another table may come under the same name.
         self._entry: object = None
+        #: When the log was last looked at, or written to, ``time.monotonic()``.
+        self._looked_at = 0.0
         #: What is left of the files that a vacuum in slices removes, and which vacuum that is.
         self.unneeded: tuple[object, list[str]] = (None, [])
         self._ledgers: dict[str, int] = {}
@@ -68,17 +73,30 @@ class Handle:
         """The columns of the existing table."""
         return pa.schema(self.existing().schema().to_arrow())
 
-    def refresh(self) -> None:
-        """Bring it to the newest version, opening it if need be."""
+    def refresh(self, *, trusted: float = 0.0) -> None:
+        """Bring it to the newest version, opening it if need be.
+
+        Args:
+            trusted: In S3, where a look at the log is a request, one of less than so many
+                seconds ago will do: a commit on what is not the newest version fails.
+        """
         if self._table is None:
             self._open()
-        elif not self._is_newest():
+            return
+        silent = time.monotonic() - self._looked_at
+        if isinstance(self.path, S3Path) and silent < trusted:
+            return
+        entry, has_next = self._look()
+        if self._entry is None and silent < _OURS:
+            self._entry = entry
+        is_replaced = self._entry is None or entry != self._entry
+        if is_replaced or has_next:
             self._ledgers.clear()
-            if self._is_replaced() or self._table.version() - self._opened_at >= REOPEN_AFTER:
+            if is_replaced or self._table.version() - self._opened_at >= REOPEN_AFTER:
                 self._open()
             else:
                 self._table.update_incremental()
-                self._entry = _identify(self._log_entry(0))
+                self.identify()
 
     def forget(self) -> None:
         """Open the table anew when it is next used."""
@@ -101,7 +119,11 @@ class Handle:
             self._open()
             table = self.existing()
         self._ledgers[app_id] = sequence
-        self._entry = _identify(self._log_entry(0))
+        self._looked_at = time.monotonic()
+        if isinstance(self.path, S3Path):
+            self._entry = None  # asked for when nobody waits
+        else:
+            self.identify()
         version = table.version()
         if version - self._opened_at >= REOPEN_AFTER:
             self._table = None
@@ -134,15 +156,31 @@ class Handle:
             return
         self._policy = table_policy(self._table.metadata().configuration, self._default)
         self._opened_at = self._table.version()
-        self._entry = _identify(self._log_entry(0))
+        self._looked_at = time.monotonic()
+        self.identify()
 
-    def _is_newest(self) -> bool:
-        # Two looks at the file system instead of delta-rs's listing; a commit that is
-        # missed in between makes ours fail, for the log entry's name is then taken.
-        return not self._is_replaced() and not self._log_entry(1).exists()
+    @property
+    def is_unidentified(self) -> bool:
+        """Tell whether it is not known which entry of the log is the newest."""
+        return self._table is not None and self._entry is None
 
-    def _is_replaced(self) -> bool:
-        return self._entry is None or _identify(self._log_entry(0)) != self._entry
+    def identify(self) -> None:
+        """Note which entry of the log is the newest."""
+        if self._table is not None:
+            self._entry = _identify(self._log_entry(0))
+
+    def _look(self) -> tuple[object, bool]:
+        """Tell what the log has as the newest entry that is known, and whether it has a later one.
+
+        Two looks at the file system, or one listing of S3, instead of delta-rs's; a commit that is
+        missed in between makes ours fail, for the log entry's name is then taken.
+        """
+        self._looked_at = time.monotonic()
+        before, known, later = map(self._log_entry, (-1, 0, 1))
+        if not isinstance(before, S3Path):
+            return _identify(known), later.exists()
+        found = {path.name: path.stat().etag for path in before.followers()}
+        return found.get(known.name), later.name in found
 
     def _log_entry(self, ahead: int) -> Location:
         version = self.existing().version() + ahead
@@ -171,8 +209,12 @@ class Handles:
         self._known: OrderedDict[str, Handle] = OrderedDict()
 
     @contextmanager
-    def use(self, table: str) -> Iterator[Handle]:
+    def use(self, table: str, *, trusted: float = 0.0) -> Iterator[Handle]:
         """Lend a table's handle, at the newest version, to one thread.
+
+        Args:
+            table: Its name.
+            trusted: As for :meth:`Handle.refresh`.
 
         Raises:
             NotNative: delta-rs cannot read the table.
@@ -182,7 +224,7 @@ class Handles:
         with handle.lock:
             try:
                 with native_errors(table):
-                    handle.refresh()
+                    handle.refresh(trusted=trusted)
                     yield handle
             except Exception:
                 # Whatever failed, the next one starts from what is in the log.

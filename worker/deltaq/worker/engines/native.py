@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.location import fetch
 from deltaq.tasks.policy import Policy
 from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import EngineName, TableChange
@@ -41,6 +43,10 @@ logger = logging.getLogger(__name__)
 _CLEANS = "delta.enableExpiredLogCleanup"
 
 
+#: Seconds for which a look at a log in S3 will do for a commit.
+_TRUSTED = 1.0
+
+
 class NativeEngine:
     """Performs requests with delta-rs; see ``Engine`` for what each method promises.
 
@@ -69,13 +75,15 @@ class NativeEngine:
 
         It is durable when this returns.
         """
-        with self._handles.use(group.table) as handle:
+        paths = [self._staging.request_path(r.table, r.request_id) for r in group.requests]
+        fetch(paths)
+        with self._handles.use(group.table, trusted=_TRUSTED) as handle:
             # delta-rs never skips: it would commit the same sequence twice.
             if group.is_late(reached := handle.ledger(group.app_id)):
                 raise ledger.moved(group, reached)
             if handle.table is not None:
                 check_writable(handle.table, handle.schema)
-            change = Change(group, handle, self._staging)
+            change = Change(group, handle, self._staging, paths)
             counts = change.perform()
             if change.more is not None:
                 version = handle.existing().version()
@@ -174,7 +182,9 @@ class NativeEngine:
     def tidy(self, table: str) -> None:
         """Write a checkpoint if it is time; best while nobody waits."""
         try:
-            with self._handles.use(table) as handle:
+            with self._handles.use(table, trusted=math.inf) as handle:
+                if handle.is_unidentified:
+                    handle.identify()
                 if handle.table and handle.is_checkpoint_due():
                     handle.checkpoint()
         except (DeltaqError, NotNative) as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from deltalake import (
 )
 
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import FrameRequest, Merge
 from deltaq.tasks.settings import MiB
 from deltaq.tasks.staging import StagingArea, open_staged
@@ -50,14 +51,17 @@ class GroupCommit:
     Args:
         group: What to commit.
         handle: The table, at its newest version, or what will be one.
-        staging: Where the staged files are.
+        staging: Where engines may put down files.
+        paths: The staged files of the group, in order.
     """
 
-    def __init__(self, group: CommitGroup, handle: Handle, staging: StagingArea) -> None:
+    def __init__(
+        self, group: CommitGroup, handle: Handle, staging: StagingArea, paths: Sequence[Location]
+    ) -> None:
         self._group = group
         self._handle = handle
         self._staging = staging
-        self._paths = [staging.request_path(r.table, r.request_id) for r in group.requests]
+        self._paths = paths
         self._failure: DeltaqError | None = None
 
     def _create(self, request: FrameRequest) -> RowCounts:
