@@ -119,10 +119,10 @@ def complete_table(context: typer.Context, incomplete: str) -> list[str]:
 
 
 Lake = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="FOLDER",
-        help="Folder of the tables. By default DELTAQ_LAKE or deltaq.toml says where.",
+        help="Folder of the tables, or s3://bucket/folder. By default DELTAQ_LAKE or deltaq.toml says where.",
         show_default=False,
     ),
 ]

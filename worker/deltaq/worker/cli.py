@@ -113,7 +113,10 @@ def worker(
 @app.command(rich_help_panel=SYSTEM)
 def dev(
     lake: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder of the tables; made if need be.")
+        str,
+        typer.Option(
+            metavar="FOLDER", help="Folder of the tables, or s3://bucket/folder; made if need be."
+        ),
     ],
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     spark: Spark = None,

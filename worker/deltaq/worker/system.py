@@ -22,6 +22,7 @@ from deltaq.client import Client
 from deltaq.tasks.broker import make_celery
 from deltaq.tasks.errors import EngineUnavailable
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.java import find_java
 from deltaq.worker.processes import Spawner
 from deltaq.worker.redis_server import RedisServer
@@ -39,15 +40,16 @@ class System:
         settings: Further settings, as arguments of ``load_settings``.
     """
 
-    def __init__(self, lake: Path, *, output: IO[bytes] | None, settings: dict[str, Any]) -> None:
+    def __init__(self, lake: str, *, output: IO[bytes] | None, settings: dict[str, Any]) -> None:
         self._spawner = Spawner()
         self._output = output
-        root = Path(settings.get("staging") or lake / ".deltaq")
+        given = load_settings(**{**settings, "lake": lake, "redis_url": None})
+        root = _own_folder(given)
         self.redis = RedisServer(root / "redis", self._spawner)
         self.log = root / "workers.log"
-        given = load_settings(**{**settings, "lake": lake, "redis_url": self.redis.url})
-        # That of another Redis: ours has none.
-        self.settings: Settings = given.model_copy(update={"redis_password": None})  # nosec B105
+        # The password is that of another Redis: ours has none.
+        own = {"redis_url": SecretStr(self.redis.url), "redis_password": None}
+        self.settings: Settings = given.model_copy(update=own)
         self.workers: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -148,7 +150,7 @@ def embedded(
     queued when the block ends is committed the next time a system runs on the same lake.
 
     Args:
-        lake: Folder of the tables; made if it is not there.
+        lake: Folder of the tables, or ``s3://bucket/folder``; made if it is not there.
         workers: How many worker processes to start.
         output: Where workers write; by default ``workers.log`` in the staging area.
         settings: Further settings, such as ``lease_ttl=2.0``.
@@ -156,9 +158,9 @@ def embedded(
     Raises:
         ConfigurationError: A setting is wrong, or redis-server or Java is missing.
     """
-    root = Path(lake).expanduser().absolute()
-    root.mkdir(parents=True, exist_ok=True)
-    system = System(root, output=output, settings=settings)
+    system = System(str(lake), output=output, settings=settings)
+    if isinstance(system.settings.lake, Path):
+        system.settings.lake.mkdir(parents=True, exist_ok=True)
     try:
         system.redis.start()
         for _ in range(workers):
@@ -166,6 +168,12 @@ def embedded(
         yield system
     finally:
         system.stop()
+
+
+def _own_folder(settings: Settings) -> Path:
+    """Name the folder of the private Redis: that of staged files, if they are on a disk."""
+    staging = settings.staging_root
+    return staging if isinstance(staging, Path) else Path(f"{StagingArea(staging).work}-system")
 
 
 def _as_variable(value: object) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from deltaq.client import Client
+from deltaq.tasks.location import Location
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.settings import Settings
 from deltaq.worker.warm import WarmSpark
@@ -103,7 +103,7 @@ def _queued_ways(
 
 
 def _direct_ways(
-    session: SparkSession, lake: Path, frame: pa.Table
+    session: SparkSession, lake: Location, frame: pa.Table
 ) -> dict[str, Callable[[], object]]:
     versions = count()
 
