@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.backfill import Backfill, Prepared
-from deltaq.tasks.manifest import Format, Manifest, Part, Slice
+from deltaq.tasks.manifest import Format, Manifest, Part, Slice, piece_numbers
 from deltaq.tasks.request import Column, new_request_id
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.preparing import Job, prepare
@@ -62,18 +62,23 @@ def begin(staging: StagingArea, manifest: Manifest) -> Backfill:
     return backfill
 
 
-def prepare_here(manifest: Manifest, lake: Path, work: Path, **options: Any) -> list[Prepared]:
-    """Prepare all parts in this process."""
+def prepare_here(manifest: Manifest, lake: Path, work: Path, **more: Any) -> list[Prepared]:
+    """Prepare all parts in this process, and the pieces of those that are cut."""
     done = []
-    for part in manifest.parts:
+    waiting = list(reversed(manifest.parts))
+    while waiting:
+        part = waiting.pop()
         job = Job(
             manifest=msgspec.structs.replace(manifest, parts=(part,)),
             folder="/",
             table=str(lake / manifest.table),
             work=str(work),
             worker="test",
+            piece_numbers=tuple(piece_numbers(part.number, len(manifest.parts))),
+            **more,
         )
-        done.append(prepare(job, **options))
+        done.append(prepare(job))
+        waiting.extend(reversed(done[-1].pieces))
     return done
 
 

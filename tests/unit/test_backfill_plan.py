@@ -120,6 +120,17 @@ def test_a_parquet_file_is_cut_between_row_groups() -> None:
     assert second.slices[0].row_groups == (2, 3)
 
 
+def test_row_groups_whose_rows_take_much_memory_are_in_more_parts() -> None:
+    file = SourceFile(path=Path("/in/a.parquet"), format=Format.PARQUET, size_bytes=MiB)
+    shape = Shape(
+        file=file, schema=SCHEMA, group_bytes=400 * (1000,), group_memory=400 * (48 * MiB,)
+    )
+    parts = plan_parts([shape])
+
+    assert [part.slices[0].row_groups for part in parts] == [(n, n + 4) for n in range(0, 400, 4)]
+    assert {part.size_bytes for part in parts} == {4000}
+
+
 def test_what_is_in_the_backfills_folder_is_named_relative_to_it() -> None:
     (part,) = plan_parts([shape("uploads/a.csv", 10)], folder=Path("/in"))
 

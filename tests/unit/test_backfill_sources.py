@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from deltaq.tasks.errors import DeltaqError, SchemaMismatch, StagedDataMissing
 from deltaq.tasks.manifest import Csv, Format, Slice
 from deltaq.worker.backfill.lines import Lines, whole_lines
-from deltaq.worker.backfill.sources import read_part
+from deltaq.worker.backfill.sources import PartReader
 from tests.support.backfills import part_of, slice_of
 
 SCHEMA = pa.schema([("n", pa.int64()), ("word", pa.string()), ("price", pa.float64())])
@@ -28,7 +28,8 @@ SCHEMA = pa.schema([("n", pa.int64()), ("word", pa.string()), ("price", pa.float
 
 def read(*slices: Slice, format: Format, schema: pa.Schema = SCHEMA, **csv: object) -> pa.Table:
     part = part_of(0, *slices, format=format)
-    batches = read_part(part, Path("/"), schema, Csv(**csv), table="prices")  # type: ignore[arg-type]
+    how = Csv(**csv)  # type: ignore[arg-type]
+    batches = PartReader(part, Path("/"), schema, how, table="prices").batches()
     return pa.Table.from_batches(batches, schema=schema)
 
 

@@ -17,6 +17,9 @@ from deltaq.tasks.manifest import Part, Slice
 
 #: Bytes of source in a part. Many more would leave workers waiting for the last one.
 PART_BYTES = 96 << 20
+#: Bytes of rows, in memory, that are as much work as one byte of source: so a part of Parquet, too,
+#: has no more rows than a worker holds at a time.
+_MEMORY = 2
 #: Little work is shared, too: it is cut into so many parts, but into none smaller than this.
 _SHARES, _SMALLEST = 16, 8 << 20
 #: Very much work has larger parts instead of more: each is a file and a message.
@@ -42,7 +45,8 @@ def plan_parts(
     """Cut files into parts of about the same size; small files share one.
 
     Parquet is cut between row groups, lines at any byte (workers move to the line's end).
-    Compressed text, and CSV whose values go over lines, are not cut.
+    Compressed text, and CSV whose values go over lines, are not cut. Workers cut further what
+    turns out to have many more rows than this could tell.
 
     Args:
         shapes: The files.
@@ -63,7 +67,7 @@ def plan_parts(
             values=shape.values,
         )
         if shape.file.format is Format.PARQUET:
-            filler.add_groups(base, shape.group_bytes)
+            filler.add_groups(base, shape.group_bytes, _work(shape))
         elif shape.file.compressed or (multiline and shape.file.format is Format.CSV):
             filler.add_whole(shape.file.format, base)
         else:
@@ -72,7 +76,13 @@ def plan_parts(
 
 
 def _cost(shape: Shape) -> int:
-    return max(shape.file.size_bytes, _FILE_COST)
+    return max(shape.file.size_bytes, sum(_work(shape)), _FILE_COST)
+
+
+def _work(shape: Shape) -> list[int]:
+    """Tell how much work each row group is, in bytes of source."""
+    sizes, memory = shape.group_bytes, shape.group_memory or [0] * len(shape.group_bytes)
+    return [max(size, rows // _MEMORY) for size, rows in zip(sizes, memory, strict=True)]
 
 
 def _target(cost: int, parts: int | None) -> int:
@@ -101,25 +111,26 @@ class _Filler:
 
     def add_whole(self, kind: Format, base: Slice) -> None:
         """Add a file that is not cut."""
-        self._add(kind, base, base.file_bytes)
+        self._add(kind, base, base.file_bytes, base.file_bytes)
 
-    def add_groups(self, base: Slice, sizes: Sequence[int]) -> None:
+    def add_groups(self, base: Slice, sizes: Sequence[int], work: Sequence[int]) -> None:
         """Add a Parquet file, cut between its row groups."""
-        start, size = 0, 0
-        for stop, group in enumerate(sizes, start=1):
+        start, size, cost = 0, 0, 0
+        for stop, (group, costs) in enumerate(zip(sizes, work, strict=True), start=1):
             size += group
-            if self._cost + size >= self.target or stop == len(sizes):
+            cost += costs
+            if self._cost + cost >= self.target or stop == len(sizes):
                 whole = (start, stop) == (0, len(sizes))
                 piece = base if whole else structs.replace(base, row_groups=(start, stop))
-                self._add(Format.PARQUET, piece, size)
-                start, size = stop, 0
+                self._add(Format.PARQUET, piece, size, cost)
+                start, size, cost = stop, 0, 0
 
     def add_lines(self, kind: Format, base: Slice) -> None:
         """Add a text file, cut where a part is full."""
         for start, stop in self._ranges(base.file_bytes):
             whole = (start, stop) == (0, base.file_bytes)
             piece = base if whole else structs.replace(base, byte_range=(start, stop))
-            self._add(kind, piece, stop - start)
+            self._add(kind, piece, stop - start, stop - start)
 
     def _ranges(self, size: int) -> Iterator[tuple[int, int]]:
         start = 0
@@ -129,13 +140,13 @@ class _Filler:
             yield start, stop
             start = stop
 
-    def _add(self, kind: Format, piece: Slice, size: int) -> None:
+    def _add(self, kind: Format, piece: Slice, size: int, cost: int) -> None:
         if self._slices and kind is not self._format:
             self._close()
         self._format = kind
         self._slices.append(piece)
         self._bytes += size
-        self._cost += max(size, _FILE_COST)
+        self._cost += max(cost, _FILE_COST)
         if self._cost >= self.target:
             self._close()
 

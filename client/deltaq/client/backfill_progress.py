@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict
+from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict, parts_after
 from deltaq.tasks.errors import DeltaqError, ErrorInfo, info_from_error
-from deltaq.tasks.manifest import Manifest
+from deltaq.tasks.manifest import Manifest, Part
 from deltaq.tasks.outcome import Outcome, State
 
 #: A part is a straggler when it takes so many times as long as the median of those prepared ...
@@ -65,7 +65,7 @@ class BackfillProgress:
         mode: ``append``, ``overwrite`` or ``replace_partitions``.
         submitted_at: When it was submitted, UTC.
         submitted_by: By whom.
-        parts: Parts in all.
+        parts: Parts in all; more when one is cut, because it has many more rows than others.
         prepared: Parts that are prepared.
         rows: Rows of these.
         source_bytes: Bytes of source of these.
@@ -158,6 +158,7 @@ class ProgressReader:
         manifest = self.manifest()
         verdict = self._backfill.verdict()
         seen = self._prepared()
+        prepared = [part for part in seen.values() if not part.pieces]
         now_ms = time.time_ns() // 1_000_000 if verdict is None else verdict.at_ms
         total = sum(part.size_bytes for part in manifest.parts)
         whole = verdict is not None and verdict.ending is Ending.ADOPTED
@@ -168,10 +169,10 @@ class ProgressReader:
             mode=manifest.mode,
             submitted_at=datetime.fromtimestamp(manifest.submitted_at_ms / 1000, UTC),
             submitted_by=manifest.submitted_by,
-            parts=len(manifest.parts),
-            prepared=len(manifest.parts) if whole else len(seen),
-            rows=(verdict.rows if verdict else None) or sum(p.rows for p in seen.values()),
-            source_bytes=total if whole else sum(p.source_bytes for p in seen.values()),
+            parts=len(self._parts()),
+            prepared=len(self._parts()) if whole else len(prepared),
+            rows=(verdict.rows if verdict else None) or sum(p.rows for p in prepared),
+            source_bytes=total if whole else sum(p.source_bytes for p in prepared),
             source_bytes_total=total,
             seconds=max(0.0, (now_ms - manifest.submitted_at_ms) / 1000),
             version=verdict.version if verdict else None,
@@ -190,11 +191,17 @@ class ProgressReader:
 
     def missing(self) -> list[int]:
         """List the parts that were not prepared when it was read last."""
-        return [part.number for part in self.manifest().parts if part.number not in self._seen]
+        return [part.number for part in self._parts() if part.number not in self._seen]
+
+    def _parts(self) -> list[Part]:
+        """List the parts, with pieces for those that were cut when it was read last."""
+        cut = {part.number: part.pieces for part in self._seen.values() if part.pieces}
+        return list(parts_after(self.manifest().parts, cut))
 
     def stragglers(self, claims: Sequence[tuple[int, Claim]]) -> tuple[Straggler, ...]:
         """Find the parts that take far longer than others, the slowest first."""
-        usual = statistics.median(p.seconds for p in self._seen.values()) if self._seen else 0.0
+        taken = [part.seconds for part in self._seen.values() if not part.pieces]
+        usual = statistics.median(taken) if taken else 0.0
         now_ms = time.time_ns() // 1_000_000
         found = [
             Straggler(part=n, worker=c.worker, seconds=max(0.0, (now_ms - c.began_at_ms) / 1000))

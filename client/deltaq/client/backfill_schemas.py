@@ -38,6 +38,7 @@ class Shape:
         schema: Its columns in types of Delta, with those that its folders name.
         values: Those that its folders name, and the file itself lacks.
         group_bytes: Of Parquet, the compressed size of each row group.
+        group_memory: And what its rows take in memory, at least.
         multiline: Of CSV: values between quotes go over lines.
     """
 
@@ -45,6 +46,7 @@ class Shape:
     schema: pa.Schema
     values: dict[str, str | None] = field(default_factory=dict)
     group_bytes: tuple[int, ...] = ()
+    group_memory: tuple[int, ...] = ()
     multiline: bool = False
 
 
@@ -66,9 +68,10 @@ def _shape(
     file: SourceFile, samples: Mapping[Path, Sample], folders: Mapping[str, pa.DataType]
 ) -> Shape:
     group_bytes: tuple[int, ...] = ()
+    group_memory: tuple[int, ...] = ()
     multiline = False
     if file.format is Format.PARQUET:
-        schema, group_bytes = _footer(file.path)
+        schema, group_bytes, group_memory = _footer(file.path)
     else:
         schema, multiline = samples[file.path].schema, samples[file.path].multiline
     with errors_of(file.path, file.format):
@@ -82,18 +85,27 @@ def _shape(
         schema=pa.schema(fields),
         values=values,
         group_bytes=group_bytes,
+        group_memory=group_memory,
         multiline=multiline,
     )
 
 
-def _footer(path: Path) -> tuple[pa.Schema, tuple[int, ...]]:
+def _footer(path: Path) -> tuple[pa.Schema, tuple[int, ...], tuple[int, ...]]:
     with errors_of(path, "Parquet"), pq.ParquetFile(path) as file:
-        meta = file.metadata
-        groups = tuple(
+        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+        compressed = (
             sum(group.column(c).total_compressed_size for c in range(group.num_columns))
-            for group in map(meta.row_group, range(meta.num_row_groups))
+            for group in groups
         )
-        return file.schema_arrow, groups
+        # Values that are repeated, or null, take no room in the file, but they do in memory.
+        row = sum(map(_width, file.schema_arrow.types))
+        memory = (max(group.total_byte_size, group.num_rows * row) for group in groups)
+        return file.schema_arrow, tuple(compressed), tuple(memory)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Tell the bytes of a value; 0 if not all have the same."""
+    return int(kind.bit_width) // 8 if pt.is_primitive(kind) or pt.is_decimal(kind) else 0
 
 
 def _folder_types(files: Iterable[SourceFile]) -> dict[str, pa.DataType]:

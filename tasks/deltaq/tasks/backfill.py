@@ -6,7 +6,9 @@
         manifest.json     what is loaded into which table, and its parts; written by the client,
                           last, so that a folder without one is not a backfill (yet)
         uploads/*         what the client brought, when the workers do not see its sources
-        parts/<n>.json    part n is prepared: its files are in the table's folder, in no version
+        parts/<n>.json    part n is prepared: its files are in the table's folder, in no version;
+                          or it was too large, and this names the pieces that stand for it
+        cuts/<n>          empty: the note of part n may be one of pieces
         verdict.json      how it ends; absent while parts are being prepared
 
 The first line of each file is JSON; the second its signature, where workers ask for one. Files
@@ -20,27 +22,21 @@ request id is the backfill's id: what comes of that request comes of the backfil
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from deltaq.tasks.errors import (
-    DeltaqError,
-    ErrorInfo,
-    InvalidRequest,
-    InvalidSignature,
-    StagedDataMissing,
-    StorageUnavailable,
-)
-from deltaq.tasks.manifest import MANIFEST_VERSION, Manifest, Slice
+from deltaq.tasks.errors import DeltaqError, ErrorInfo, InvalidRequest, StagedDataMissing
+from deltaq.tasks.location import sync_folder
+from deltaq.tasks.manifest import MANIFEST_VERSION, Manifest, Part, Slice
 from deltaq.tasks.request import check_client_id, check_request_id, check_table_name
-from deltaq.tasks.staging import StagingArea, sync_folder
+from deltaq.tasks.signed_files import SignedFiles, storage_errors
+from deltaq.tasks.staging import StagingArea
 
 if TYPE_CHECKING:
     from deltaq.tasks.signing import Signer
@@ -60,13 +56,15 @@ class PreparedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a worker made of a part."""
+    """What a worker made of a part: files, or pieces to be prepared like parts."""
 
     number: int
-    files: tuple[PreparedFile, ...]
-    rows: int
+    files: tuple[PreparedFile, ...] = ()
+    #: What stands for the part from now on; then there are no files.
+    pieces: tuple[Part, ...] = ()
+    rows: int = 0
     #: Bytes of source.
-    source_bytes: int
+    source_bytes: int = 0
     seconds: float
     worker: str
     finished_at_ms: int
@@ -104,9 +102,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float | None = None
 
 
-_T = TypeVar("_T")
-
-
 class Backfill:
     """The folder of one backfill.
 
@@ -120,7 +115,7 @@ class Backfill:
         self.backfill_id = check_request_id(backfill_id)
         self.folder = backfills_root(area) / backfill_id
         self._area = area
-        self._signer = signer
+        self._files = SignedFiles(area, f"backfill {backfill_id}", signer)
 
     @property
     def uploads(self) -> Path:
@@ -138,7 +133,7 @@ class Backfill:
             FileExistsError: There is one of that id.
             StorageUnavailable: The storage refused.
         """
-        self._create(self.folder / "manifest.json", manifest)
+        self._files.create(self.folder / "manifest.json", manifest)
 
     def manifest(self) -> Manifest:
         """Read what is to be done.
@@ -149,7 +144,7 @@ class Backfill:
             InvalidSignature: Nobody with the key wrote it.
             StorageUnavailable: The storage refused.
         """
-        found = self._read(self.folder / "manifest.json", Manifest)
+        found = self._files.read(self.folder / "manifest.json", Manifest)
         if found is None:
             raise StagedDataMissing(f"there is no backfill {self.backfill_id}")
         if found.v > MANIFEST_VERSION:
@@ -166,43 +161,58 @@ class Backfill:
         return found
 
     def add_part(self, prepared: Prepared) -> None:
-        """Note that a part is prepared; nothing happens if it is so already."""
+        """Note that a part is prepared or cut; nothing happens if either is noted already."""
+        if prepared.pieces:
+            # First, so that a part that is cut is never taken for one that is prepared.
+            with contextlib.suppress(FileExistsError), self._area.create(self._cut(prepared)):
+                pass
         with contextlib.suppress(FileExistsError):
-            self._create(self._part(prepared.number), prepared)
+            self._files.create(self._part(prepared.number), prepared)
 
     def part(self, number: int) -> Prepared | None:
-        """Read what was made of a part; None if it is not prepared."""
-        return self._read(self._part(number), Prepared)
+        """Read what was made of a part; None if it is neither prepared nor cut."""
+        return self._files.read(self._part(number), Prepared)
+
+    def parts(self, manifest: Manifest) -> tuple[Part, ...]:
+        """List the parts as they are by now, in order: pieces stand for what was cut.
+
+        Raises:
+            StagedDataMissing: A note is damaged.
+            InvalidSignature: Nobody with the key wrote it.
+            StorageUnavailable: The storage refused.
+        """
+        notes = (self.part(number) for number in self._numbers("cuts", ""))
+        cut = {note.number: note.pieces for note in notes if note is not None and note.pieces}
+        return tuple(parts_after(manifest.parts, cut))
 
     def prepared(self) -> set[int]:
-        """List the numbers of the parts that are prepared."""
-        with _storage_errors(self.folder):
-            try:
-                names = [file.name for file in (self.folder / "parts").iterdir()]
-            except FileNotFoundError:
-                return set()
-        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        return {int(stem) for stem in stems if stem.isdigit()}
+        """List the numbers of the parts that are prepared or cut."""
+        return self._numbers("parts", ".json")
+
+    def unprepared(self, manifest: Manifest) -> list[Part]:
+        """List the parts, as they are by now, that are to be prepared."""
+        prepared = self.prepared()  # first: what is cut meanwhile must not look prepared
+        return [part for part in self.parts(manifest) if part.number not in prepared]
 
     def decide(self, verdict: Verdict) -> bool:
         """Write how it ends, unless that is decided; tell whether this did."""
         try:
-            self._create(self._verdict, verdict)
+            self._files.create(self._verdict, verdict)
         except FileExistsError:
             return False
         return True
 
     def amend(self, verdict: Verdict) -> None:
         """Replace the verdict by what came of it."""
-        self._replace(self._verdict, verdict)
+        self._files.replace(self._verdict, verdict)
 
     def replan(self, manifest: Manifest) -> None:
         """Replace the manifest of one that is to be reopened, when nothing of it is prepared."""
-        self._replace(self.folder / "manifest.json", manifest)
+        self._files.replace(self.folder / "manifest.json", manifest)
 
     def verdict(self) -> Verdict | None:
         """Read how it ends; None while parts are being prepared."""
-        return self._read(self._verdict, Verdict)
+        return self._files.read(self._verdict, Verdict)
 
     def reopen(self) -> None:
         """Forget that it failed or was cancelled: workers prepare what is missing.
@@ -220,22 +230,23 @@ class Backfill:
                 f"backfill {self.backfill_id} {verdict.ending}, and a worker is about to remove "
                 "what was prepared; resume it when that is done"
             )
-        with _storage_errors(self._verdict):
+        with storage_errors(self._verdict):
             self._verdict.unlink(missing_ok=True)
             sync_folder(self.folder)
 
     def forget_parts(self) -> None:
         """Remove what is known of prepared parts, once their files are gone or in the table."""
-        self._area.remove(self.folder / "parts")
+        self._area.remove_folder(self.folder / "parts")
+        self._area.remove_folder(self.folder / "cuts")
 
     def forget_sources(self) -> None:
         """Remove what the client brought, and the parts, once their rows are in the table."""
-        self._area.remove(self.uploads)
+        self._area.remove_folder(self.uploads)
         self.forget_parts()
 
     def remove(self) -> None:
         """Remove the folder, the manifest first."""
-        with _storage_errors(self.folder):
+        with storage_errors(self.folder):
             (self.folder / "manifest.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -246,48 +257,34 @@ class Backfill:
     def _part(self, number: int) -> Path:
         return self.folder / "parts" / f"{number}.json"
 
-    def _create(self, path: Path, value: msgspec.Struct) -> None:
-        with self._area.create(path) as file:
-            file.write(self._wire(value))
+    def _cut(self, prepared: Prepared) -> Path:
+        return self.folder / "cuts" / str(prepared.number)
 
-    def _replace(self, path: Path, value: msgspec.Struct) -> None:
-        temporary = self.folder / f".{path.name}.{secrets.token_hex(4)}"
-        try:
-            with self._area.create(temporary) as file:
-                file.write(self._wire(value))
-            with _storage_errors(path):
-                temporary.replace(path)
-                sync_folder(self.folder)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _wire(self, value: msgspec.Struct) -> bytes:
-        wire = msgspec.json.encode(value)
-        if self._signer is None:
-            return wire + b"\n"
-        signature = self._signer.query_signature(self._signed(wire))
-        return wire + b"\n" + signature.encode() + b"\n"
-
-    def _signed(self, wire: bytes) -> str:
-        return f"backfill {self.backfill_id}\n{wire.decode()}"
-
-    def _read(self, path: Path, kind: type[_T]) -> _T | None:
-        with _storage_errors(path):
+    def _numbers(self, folder: str, ending: str) -> set[int]:
+        """List the numbers that name the files in a folder."""
+        with storage_errors(self.folder):
             try:
-                wire, _, signature = path.read_bytes().partition(b"\n")
+                names = [file.name for file in (self.folder / folder).iterdir()]
             except FileNotFoundError:
-                return None
-        try:
-            value = msgspec.json.decode(wire, type=kind)
-            if self._signer is not None:
-                self._signer.check_query(self._signed(wire), signature.decode().strip() or None)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-            raise StagedDataMissing(f"{path}: damaged: {exc}") from exc
-        except InvalidSignature as exc:
-            raise InvalidSignature(
-                f"{path}: written without the signing_key of the workers, or changed since"
-            ) from exc
-        return value
+                return set()
+        stems = (name.removesuffix(ending) for name in names if name.endswith(ending))
+        return {int(stem) for stem in stems if stem.isdigit()}
+
+
+def parts_after(parts: Sequence[Part], cut: Mapping[int, Sequence[Part]]) -> Iterator[Part]:
+    """Put pieces in the place of parts that were cut, and of pieces that were.
+
+    Raises:
+        StagedDataMissing: What is told of a part are no pieces of it.
+    """
+    for part in parts:
+        pieces = cut.get(part.number)
+        if pieces is None:
+            yield part
+            continue
+        if any(piece.number <= part.number for piece in pieces):
+            raise StagedDataMissing(f"part {part.number}: what is noted are no pieces of it")
+        yield from parts_after(pieces, cut)
 
 
 def backfills_root(area: StagingArea) -> Path:
@@ -302,7 +299,7 @@ def list_backfills(area: StagingArea) -> Iterator[str]:
         StorageUnavailable: The staging area cannot be read.
     """
     root = backfills_root(area)
-    with _storage_errors(root):
+    with storage_errors(root):
         try:
             names = sorted(file.name for file in root.iterdir())
         except FileNotFoundError:
@@ -324,7 +321,7 @@ def unbegun(area: StagingArea, *, older_than: float) -> Iterator[Path]:
     """
     root = backfills_root(area)
     limit = time.time() - older_than
-    with _storage_errors(root):
+    with storage_errors(root):
         for folder in root.iterdir() if root.is_dir() else ():
             if (folder / "manifest.json").exists():
                 continue
@@ -339,11 +336,3 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     began_at_ms: int
     token: str
-
-
-@contextlib.contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise StorageUnavailable(f"{path}: {exc.strerror or exc}") from exc

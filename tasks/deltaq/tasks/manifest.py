@@ -12,6 +12,10 @@ from deltaq.tasks.request import Column, EngineName, LoadMode
 MANIFEST_VERSION = 1
 #: Bytes of a prepared file, about.
 TARGET_FILE_BYTES = 128 << 20
+#: Pieces that a part is cut into, at most; each may be cut again.
+MOST_PIECES = 16
+#: JSON keeps whole numbers up to here in all languages.
+_MOST_NUMBERS = 1 << 53
 
 Format = Literal["parquet", "csv", "jsonl"]
 
@@ -38,7 +42,7 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one worker prepares at one go."""
 
-    #: From 0, without gaps.
+    #: From 0, without gaps, in a manifest; of a piece of a part see :func:`piece_numbers`.
     number: int
     format: Format
     slices: tuple[Slice, ...]
@@ -81,3 +85,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target_file_bytes: int = TARGET_FILE_BYTES
     csv: Csv = Csv()
     parts: tuple[Part, ...]
+
+
+def piece_numbers(number: int, parts: int) -> range:
+    """Tell which numbers the pieces of a part have: such as no other part or piece has.
+
+    Args:
+        number: That of the part, or of the piece that is to be cut further.
+        parts: How many parts the manifest has.
+
+    Returns:
+        As many numbers as there may be pieces; none for a piece that was cut too often.
+    """
+    # A part and its pieces are a tree, whose nodes are counted row by row: 0 is the part.
+    node, part = divmod(number, parts)
+    first = node * MOST_PIECES + 1
+    numbers = range(part + first * parts, part + (first + MOST_PIECES) * parts, parts)
+    return numbers if numbers[-1] < _MOST_NUMBERS else range(0)

@@ -87,7 +87,7 @@ class Metrics(Observer):
         )
         self._parts = counter(
             "deltaq_backfill_parts_total",
-            "Parts of backfills, prepared or not; one that was not may be tried again.",
+            "Parts of backfills: prepared, cut into more parts, or failed, perhaps to be tried again.",
             "outcome",
         )
         self._part_rows = counter("deltaq_backfill_rows_total", "Rows of the prepared parts.")
@@ -152,7 +152,8 @@ class Metrics(Observer):
 
     def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
         """Count a part, and what was in it."""
-        self._parts.labels("failed" if prepared is None else "prepared").inc()
+        outcome = "failed" if prepared is None else "cut" if prepared.pieces else "prepared"
+        self._parts.labels(outcome).inc()
         if prepared is not None:
             self._part_rows.inc(prepared.rows)
             self._part_bytes.inc(prepared.source_bytes)

@@ -159,6 +159,8 @@ class Story:
         if prepared is None:
             return [self._event("failed", uuid, at, exception="not prepared; see the backfill")]
         result = f"{prepared.rows} rows, {len(prepared.files)} files"
+        if prepared.pieces:
+            result = f"cut into {len(prepared.pieces)} parts"
         return [self._event("succeeded", uuid, at, result=result, runtime=prepared.seconds)]
 
     def unsaid(self, uuids: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ import pyarrow.types as pt
 
 from deltaq.tasks.errors import InvalidFrame, SchemaMismatch
 from deltaq.tasks.manifest import Csv, Slice
-from deltaq.worker.backfill.lines import Lines, bad_line, line_start, whole_lines
+from deltaq.worker.backfill.lines import Lines, bad_line, is_compressed, line_start, whole_lines
 from deltaq.worker.backfill.rows import completed, no_such_columns
 
 #: Bytes that Arrow parses at a time.
@@ -39,7 +39,7 @@ def read(path: Path, piece: Slice, schema: pa.Schema, csv: Csv) -> Iterator[pa.R
     if nested := [f.name for f in schema if f.name in columns and pt.is_nested(f.type)]:
         raise InvalidFrame(f"column {nested[0]!r} has a type that CSV does not have")
     reader = _Reader(columns, schema, csv)
-    if piece.byte_range is None and (csv.multiline or _is_compressed(path)):
+    if piece.byte_range is None and (csv.multiline or is_compressed(path)):
         yield from reader.stream(path)
         return
     start, stop = piece.byte_range or (0, piece.file_bytes)
@@ -52,10 +52,6 @@ def _header(path: Path, csv: Csv) -> list[str]:
     with pa.input_stream(str(path), compression="detect") as file:
         text = io.TextIOWrapper(file, "utf-8-sig", newline="")
         return next(stdlib_csv.reader(text, delimiter=csv.delimiter), [])
-
-
-def _is_compressed(path: Path) -> bool:
-    return path.suffix in (".gz", ".bz2", ".zst", ".lz4")
 
 
 class _Reader:

@@ -126,7 +126,7 @@ class Finisher:
         verdict = backfill.verdict()
         if verdict is None:
             manifest = backfill.manifest()
-            if len(backfill.prepared()) < len(manifest.parts):
+            if backfill.unprepared(manifest):
                 return True
             self._begin_adopting(backfill, manifest)
         elif verdict.ending is Ending.ADOPTING:
@@ -154,7 +154,7 @@ class Finisher:
                 backfill.remove()
                 removed += 1
         for folder in unbegun(self._staging, older_than=_UPLOADED_WITHIN):
-            self._staging.remove(folder)
+            self._staging.remove_folder(folder)
             removed += 1
         return removed
 
@@ -189,7 +189,7 @@ class Finisher:
 
     def _submit(self, backfill: Backfill, manifest: Manifest, *, anew: bool) -> None:
         rows = 0
-        for part in manifest.parts:
+        for part in backfill.parts(manifest):
             prepared = backfill.part(part.number)
             rows += prepared.rows if prepared else 0
         request = stage_adopt(self._staging, manifest, rows=rows, signer=self._signer)
@@ -219,7 +219,7 @@ class Finisher:
         return found.version if found else None
 
     def _adopted(self, backfill: Backfill, manifest: Manifest, version: int | None) -> None:
-        parts = [backfill.part(part.number) for part in manifest.parts]
+        parts = [backfill.part(part.number) for part in backfill.parts(manifest)]
         files = [file for part in parts if part for file in part.files]
         seconds = (_now_ms() - manifest.submitted_at_ms) / 1000
         backfill.amend(
@@ -253,7 +253,7 @@ class Finisher:
 
     def _clean(self, backfill: Backfill, manifest: Manifest, verdict: Verdict) -> None:
         """Remove what was prepared, once nobody writes any more."""
-        numbers = [part.number for part in manifest.parts]
+        numbers = [part.number for part in backfill.parts(manifest)]
         if len(list(self._claims.free(manifest, numbers))) < len(numbers):
             return  # they stop within seconds
         version = self._version(manifest)

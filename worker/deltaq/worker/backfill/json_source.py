@@ -11,7 +11,7 @@ import pyarrow.types as pt
 
 from deltaq.tasks.errors import SchemaMismatch
 from deltaq.tasks.manifest import Slice
-from deltaq.worker.backfill.lines import Lines, bad_line, whole_lines
+from deltaq.worker.backfill.lines import Lines, bad_line, is_compressed, whole_lines
 from deltaq.worker.engines.fit import fit_batch
 
 _BLOCK_BYTES = 4 << 20
@@ -23,7 +23,7 @@ def read(path: Path, piece: Slice, schema: pa.Schema) -> Iterator[pa.RecordBatch
     Raises:
         SchemaMismatch: A value does not fit, or has a name that no column has; the line is named.
     """
-    if piece.byte_range is None and path.suffix in (".gz", ".bz2", ".zst", ".lz4"):
+    if piece.byte_range is None and is_compressed(path):
         with pa.input_stream(str(path), compression="detect") as file:
             try:
                 yield from _batches(file, schema)

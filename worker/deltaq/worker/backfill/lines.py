@@ -64,6 +64,11 @@ def line_start(path: Path, offset: int) -> int:
         return place
 
 
+def is_compressed(path: Path) -> bool:
+    """Tell whether a file can only be read from its beginning."""
+    return path.suffix in (".gz", ".bz2", ".zst", ".lz4")
+
+
 def bad_line(lines: Lines, parse: Callable[[Lines], None]) -> int:
     """Find the line, counted from 1 in its file, for which ``parse`` raises.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deltaq.tasks.backfill import Backfill
 from deltaq.tasks.errors import DeltaqError, EngineRefused, QueueUnavailable, info_from_error
-from deltaq.tasks.manifest import Manifest
+from deltaq.tasks.manifest import Manifest, Part
 from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, Process
@@ -125,20 +125,21 @@ class Preparer:
         helper = self._helper_for(backfill, manifest)
         if helper is None:
             return None
-        prepared = backfill.prepared()
-        missing = [part.number for part in manifest.parts if part.number not in prepared]
-        held: dict[int, str] = {}
+        missing = {part.number: part for part in backfill.unprepared(manifest)}
+        held: list[tuple[Part, str]] = []
         for number in self._claims.free(manifest, missing):
             claim = self._claims.take(manifest, number)
             if claim is not None:
-                held[number] = claim
+                held.append((missing[number], claim))
             if len(held) == helper.room:
                 break
         if not held:
             return None
         work = Work(backfill, manifest, self._claims, held)
         # They may have been prepared, or all of it given up, since it was looked at.
-        if held.keys() & backfill.prepared() or backfill.verdict() is not None:
+        if {
+            part.number for part, _ in held
+        } & backfill.prepared() or backfill.verdict() is not None:
             work.release(tried=True)
             return None
         return work, helper

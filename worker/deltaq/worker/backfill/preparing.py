@@ -25,17 +25,18 @@ from deltaq.tasks.errors import (
     StorageUnavailable,
     info_from_error,
 )
-from deltaq.tasks.manifest import Manifest
+from deltaq.tasks.manifest import Manifest, Part
+from deltaq.worker.backfill.cutting import Seen, cut
 from deltaq.worker.backfill.layout import Layout
 from deltaq.worker.backfill.plan import LoadPlan, plan_load
-from deltaq.worker.backfill.sources import read_part
+from deltaq.worker.backfill.sources import PartReader
 from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.columns import check_partition_values
 from deltaq.worker.engines.native_errors import native_errors
 
-#: Bytes of rows that are held, partitioned and sorted at a time. A part of more becomes several
-#: rounds of files, each sorted in itself: that is how skewed parts are split further.
-CHUNK_BYTES = 192 << 20
+#: Bytes of rows that are held, partitioned and sorted at a time: a round. A part of more has
+#: several rounds of files, each sorted in itself; one of many more is cut, for others to share.
+ROUND_BYTES = 192 << 20
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     work: str
     worker: str
+    #: Those of the pieces that the part may be cut into.
+    piece_numbers: tuple[int, ...] = ()
+    round_bytes: int = ROUND_BYTES
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,8 +74,8 @@ def answer_to(job: Job) -> Answer:
         return Answer(part=part, error=info_from_error(error))
 
 
-def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
-    """Prepare a part; its files are durable when this returns.
+def prepare(job: Job) -> Prepared:
+    """Prepare a part, or cut it; its files are durable when this returns.
 
     Raises:
         SchemaMismatch, InvalidFrame, ConstraintViolated: Rows do not fit; file and place are named.
@@ -90,9 +94,12 @@ def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
         sort_by=manifest.sort_by,
         target_bytes=manifest.target_file_bytes,
     )
-    batches = read_part(part, Path(job.folder), plan.schema, manifest.csv, table=manifest.table)
-    named = check_partition_values(batches, plan.partition_by, name=manifest.table)
-    for rows in gather(named, chunk_bytes):
+    pieces: tuple[Part, ...] = ()
+    reader = PartReader(part, Path(job.folder), plan.schema, manifest.csv, table=manifest.table)
+    named = check_partition_values(reader.batches(), plan.partition_by, name=manifest.table)
+    for number, rows in enumerate(gather(named, job.round_bytes)):
+        if number == 0 and (pieces := _pieces(job, rows, reader.begun)):
+            break
         _check_rules(rows, plan, job)
         with _lake_errors(job):
             layout.write(rows)
@@ -101,14 +108,24 @@ def prepare(job: Job, *, chunk_bytes: int = CHUNK_BYTES) -> Prepared:
     return Prepared(
         number=part.number,
         files=tuple(layout.files),
+        pieces=pieces,
         rows=sum(file.rows for file in layout.files),
-        source_bytes=part.size_bytes,
+        source_bytes=0 if pieces else part.size_bytes,
         seconds=round(time.monotonic() - began, 3),
         worker=job.worker,
         finished_at_ms=time.time_ns() // 1_000_000,
         types=plan.types,
         rules=plan.rules,
     )
+
+
+def _pieces(job: Job, rows: pa.Table, begun: int) -> tuple[Part, ...]:
+    """Cut a part before anything of it is written, if its first round tells that it is too large."""
+    if rows.nbytes < job.round_bytes:
+        return ()  # it is all there is
+    seen = Seen(rows=rows.num_rows, size_bytes=rows.nbytes, slices=begun)
+    manifest, (part,) = job.manifest, job.manifest.parts
+    return cut(part, Path(job.folder), manifest.csv, seen, job.piece_numbers)
 
 
 @contextmanager

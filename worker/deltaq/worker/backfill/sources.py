@@ -14,10 +14,8 @@ from deltaq.worker.backfill import csv_source, json_source, parquet_source
 from deltaq.worker.backfill.rows import with_values
 
 
-def read_part(
-    part: Part, folder: Path, schema: pa.Schema, csv: Csv, *, table: str
-) -> Iterator[pa.RecordBatch]:
-    """Read the rows of a part in order, with all columns of a schema; lacking ones are null.
+class PartReader:
+    """Reads the rows of a part in order, with all columns of a schema; lacking ones are null.
 
     Args:
         part: What to read.
@@ -26,23 +24,43 @@ def read_part(
         csv: How CSV is written.
         table: The table's name, for messages.
 
-    Raises:
-        SchemaMismatch, InvalidFrame: A file does not fit; it is named, and where in it.
-        StagedDataMissing: A file is gone, damaged or changed since it was planned; likewise.
-        StorageUnavailable: The storage cannot be read now.
+    Attributes:
+        begun: Slices of the part that were begun.
     """
-    for piece in part.slices:
-        path = folder / piece.path
-        with _told(path, table):
-            _check_unchanged(path, piece)
-            inside = pa.schema([field for field in schema if field.name not in piece.values])
-            if part.format == "parquet":
-                batches = parquet_source.read(path, piece, inside, table=table)
-            elif part.format == "csv":
-                batches = csv_source.read(path, piece, inside, csv)
-            else:
-                batches = json_source.read(path, piece, inside)
-            yield from with_values(batches, piece.values, schema)
+
+    def __init__(
+        self, part: Part, folder: Path, schema: pa.Schema, csv: Csv, *, table: str
+    ) -> None:
+        self._part = part
+        self._folder = folder
+        self._schema = schema
+        self._csv = csv
+        self._table = table
+        self.begun = 0
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read the rows.
+
+        Raises:
+            SchemaMismatch, InvalidFrame: A file does not fit; it is named, and where in it.
+            StagedDataMissing: A file is gone, damaged or changed since it was planned; likewise.
+            StorageUnavailable: The storage cannot be read now.
+        """
+        for piece in self._part.slices:
+            self.begun += 1
+            path = self._folder / piece.path
+            with _told(path, self._table):
+                _check_unchanged(path, piece)
+                inside = pa.schema([f for f in self._schema if f.name not in piece.values])
+                batches = self._inside(path, piece, inside)
+                yield from with_values(batches, piece.values, self._schema)
+
+    def _inside(self, path: Path, piece: Slice, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        if self._part.format == "parquet":
+            return parquet_source.read(path, piece, schema, table=self._table)
+        if self._part.format == "csv":
+            return csv_source.read(path, piece, schema, self._csv)
+        return json_source.read(path, piece, schema)
 
 
 def _check_unchanged(path: Path, piece: Slice) -> None:

@@ -19,11 +19,11 @@ from deltaq.tasks.errors import (
     error_from_info,
     info_from_error,
 )
-from deltaq.tasks.manifest import Manifest
+from deltaq.tasks.manifest import Manifest, Part, piece_numbers
 from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, HelperDied
-from deltaq.worker.backfill.preparing import Answer, Job
+from deltaq.worker.backfill.preparing import ROUND_BYTES, Answer, Job
 from deltaq.worker.groups import POISONOUS
 from deltaq.worker.observers import Observer
 
@@ -40,16 +40,21 @@ class Work:
         backfill: Of which backfill.
         manifest: What it is to do.
         claims: Those of the worker.
-        held: Its claims by part.
+        held: The parts that it has claimed, with its claims.
     """
 
     def __init__(
-        self, backfill: Backfill, manifest: Manifest, claims: Claims, held: dict[int, str]
+        self,
+        backfill: Backfill,
+        manifest: Manifest,
+        claims: Claims,
+        held: Sequence[tuple[Part, str]],
     ) -> None:
         self.backfill = backfill
         self.manifest = manifest
         self._claims = claims
-        self._held = held
+        self._parts = {part.number: part for part, _ in held}
+        self._held = {part.number: claim for part, claim in held}
         self._renewed = time.monotonic()
 
     def begin(self, finisher: Finisher) -> bool:
@@ -95,9 +100,10 @@ class Work:
                 table=str(table.absolute()),
                 work=str(work.absolute()),
                 worker=worker,
+                piece_numbers=tuple(piece_numbers(part.number, len(self.manifest.parts))),
+                round_bytes=ROUND_BYTES,
             )
-            for part in self.manifest.parts
-            if part.number in self._held
+            for part in self._parts.values()
         ]
 
     def release(self, *, tried: bool) -> None:
@@ -122,6 +128,9 @@ class Work:
         number = answer.part
         if answer.prepared is not None:
             self.backfill.add_part(answer.prepared)
+            if pieces := len(answer.prepared.pieces):
+                backfill_id = self.manifest.backfill_id
+                logger.info("backfill %s: part %d is cut into %d", backfill_id, number, pieces)
             self._end(number, tried=True)
             observer.part_ended(self.manifest, number, answer.prepared)
             return
@@ -156,8 +165,7 @@ class Work:
             logger.warning("part %d is free in %.0f s: %s", number, self._claims.ttl, exc)
 
     def _poison(self, number: int, tries: int) -> ErrorInfo:
-        part = self.manifest.parts[number]
-        files = [piece.path for piece in part.slices]
+        files = [piece.path for piece in self._parts[number].slices]
         return info_from_error(
             DeadLettered(
                 f"part {number} ({', '.join(files[:3])}) was given up: {tries - 1} processes "

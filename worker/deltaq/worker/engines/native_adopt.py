@@ -100,14 +100,14 @@ class Adopter:
 
 def _parts(backfill: Backfill, manifest: Manifest) -> list[Prepared]:
     _check_wanted(backfill)
-    numbers = [part.number for part in manifest.parts]
-    parts = [part for number in numbers if (part := backfill.part(number))]
-    if len(parts) < len(numbers):
+    parts = backfill.parts(manifest)
+    notes = [note for part in parts if (note := backfill.part(part.number)) and not note.pieces]
+    if len(notes) < len(parts):
         raise InvalidRequest(
-            f"backfill {backfill.backfill_id}: {len(numbers) - len(parts)} of {len(numbers)} "
-            "parts are not prepared"
+            f"backfill {backfill.backfill_id}: {len(parts) - len(notes)} of {len(parts)} parts are "
+            "not prepared"
         )
-    return parts
+    return notes
 
 
 def _check_wanted(backfill: Backfill) -> None:
