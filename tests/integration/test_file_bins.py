@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -38,16 +39,21 @@ def bench(settings: Settings) -> Iterator[Bench]:
 def three_files_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_optimize, "SLICE_SECONDS", 0)
     monkeypatch.setattr(slicing, "_PACK_FILES", 3)
+    monkeypatch.setattr(slicing, "_BIN_FILES", 3)
+
+
+def place(settings: Settings) -> Path:
+    return Path(str(settings.lake / "t"))
 
 
 def fill(settings: Settings, **options: Any) -> None:
     for n in range(FILES):
         rows = pa.table({"k": [2 * n, 2 * n + 1], "s": [f"{n}", None], "day": ["a", None]})
-        write_deltalake(settings.lake / "t", rows, mode="append", **options)
+        write_deltalake(place(settings), rows, mode="append", **options)
 
 
 def table(bench: Bench) -> DeltaTable:
-    return DeltaTable(bench.settings.lake / "t")
+    return DeltaTable(place(bench.settings))
 
 
 def keys_of(bench: Bench) -> list[int]:
@@ -86,12 +92,12 @@ def test_a_live_request_waits_for_some_files_of_a_partition_and_not_for_all(
     assert keys_of(bench) == [*range(2 * FILES), *[99] * 4]
     changed = [
         a[kind]["dataChange"]
-        for version, a in actions(bench.settings.lake / "t")
+        for version, a in actions(place(bench.settings))
         for kind in ("add", "remove")
         if version > before and kind in a and a.get("remove", a.get("add"))["partitionValues"] == {}
     ]
     assert changed.count(True) == 4  # those of the appends alone
-    assert [found[0] for found in ledgers(bench.settings.lake / "t")][-1] == table(bench).version()
+    assert [found[0] for found in ledgers(place(bench.settings))][-1] == table(bench).version()
 
 
 def test_statistics_of_what_was_put_together_are_those_of_its_rows(
@@ -140,7 +146,7 @@ def test_a_worker_that_dies_at_a_bin_loses_that_bin_and_no_row(
     assert len(table(bench).file_uris()) == 2
     client.vacuum("t", retention_hours=0, force=True).add_done_callback(lambda _: None)
     bench.committer.drain("t")
-    assert len(list((bench.settings.lake / "t").rglob("day=*/*.parquet"))) == 2
+    assert len(list((place(bench.settings)).rglob("day=*/*.parquet"))) == 2
 
 
 def _die(*_: Any, **__: Any) -> None:
@@ -156,7 +162,7 @@ def test_rows_that_somebody_else_deletes_meanwhile_do_not_come_back(
     def overtaken(*args: Any) -> str:
         stats = copy(*args)
         if others:
-            DeltaTable(bench.settings.lake / "t").delete(others.pop())
+            DeltaTable(place(bench.settings)).delete(others.pop())
         return stats
 
     monkeypatch.setattr(native_bins, "_copy", overtaken)
@@ -188,7 +194,7 @@ def test_it_is_cancelled_between_bins_and_what_is_done_stays(bench: Bench, clien
 def test_columns_that_came_later_are_null_in_rows_from_before(bench: Bench, client: Client) -> None:
     fill(bench.settings)
     later = pa.table({"k": [99], "s": ["x"], "day": ["a"], "later": [1.5]})
-    write_deltalake(bench.settings.lake / "t", later, mode="append", schema_mode="merge")
+    write_deltalake(place(bench.settings), later, mode="append", schema_mode="merge")
     before = table(bench).to_pyarrow_table().sort_by("k").to_pylist()
 
     client.optimize("t").add_done_callback(lambda _: None)
@@ -201,7 +207,7 @@ def test_columns_that_came_later_are_null_in_rows_from_before(bench: Bench, clie
 def test_partitions_with_files_that_cannot_be_copied_as_they_are_are_left_to_delta_rs(
     bench: Bench, client: Client
 ) -> None:
-    path = bench.settings.lake / "t"
+    path = place(bench.settings)
     rows = pa.table({"k": [1], "t": pa.array([MOMENT], pa.timestamp("us", "UTC"))})
     for _ in range(FILES):
         write_deltalake(path, rows, mode="append")
@@ -218,3 +224,25 @@ def test_partitions_with_files_that_cannot_be_copied_as_they_are_are_left_to_del
     assert table(bench).to_pyarrow_table()["t"].to_pylist() == [MOMENT] * (FILES + 1)
     # Nothing is left of the file that was begun.
     assert len(list(path.glob("*.parquet"))) == FILES + 2
+
+
+def test_a_bin_that_takes_long_is_cut_short_and_the_rest_comes_later(
+    bench: Bench, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_optimize, "_BIN_SECONDS", 0)
+    fill(bench.settings)
+    client.optimize("t").add_done_callback(lambda _: None)
+    told: list[int] = []
+    perform = bench.router.apply
+
+    def note(group: CommitGroup) -> Performed:
+        performed = perform(group)
+        told.append(len(table(bench).file_uris()))
+        return performed
+
+    bench.router.apply = note  # type: ignore[method-assign]
+    bench.committer.drain("t")
+
+    # By twos instead of threes, until what is left goes into one commit of delta-rs.
+    assert told == [*range(FILES - 1, 2, -1), 1]
+    assert keys_of(bench) == [*range(2 * FILES)]

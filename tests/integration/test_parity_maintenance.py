@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +18,24 @@ from deltaq.tasks.errors import (
     InvalidExpression,
     InvalidRequest,
     SchemaMismatch,
+    TableExists,
     TableNotFound,
     VersionNotFound,
 )
-from deltaq.tasks.request import Append, Optimize, Request, Restore, Vacuum
+from deltaq.tasks.request import (
+    Append,
+    Convert,
+    Delete,
+    Optimize,
+    Request,
+    Restore,
+    SetProperties,
+    Vacuum,
+)
 from deltaq.worker.engines import NotNative, native_maintenance
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.transaction import Transactions
+from deltaq.worker.maintenance import slicing
 from deltaq.worker.maintenance.unneeded import remove_checksums
 from tests.support.applying import Applier
 from tests.support.twins import Act, Twins, canonical, refusal
@@ -146,17 +160,44 @@ REFUSED: list[tuple[Act, type[DeltaqError], str]] = [
     (does(Optimize, where="day = "), InvalidExpression, "where"),
     (does(Optimize, where="dya = 'a'"), InvalidExpression, "dya"),
     (does(Vacuum, retention_hours=167), InvalidRequest, "less than 168"),
+    (does(Vacuum, retention_hours=-1, force=True), InvalidRequest, "is not between 0 and"),
+    (does(Vacuum, retention_hours=10**9), InvalidRequest, "is not between 0 and"),
+    (does(Restore, version=99), VersionNotFound, "version 99"),
+    (does(Convert), TableExists, "there is a table prices already"),
+    (
+        does(SetProperties, properties={"deltaq.policy.zorder": '["kk"]'}),
+        SchemaMismatch,
+        "the policy's zorder names 'kk', which is not in the table (did you mean 'k'?)",
+    ),
+    (
+        does(SetProperties, properties={"deltaq.policy.zorder": '["day"]'}),
+        SchemaMismatch,
+        "the policy's zorder names 'day', which partitions the table",
+    ),
+    (
+        does(SetProperties, properties={"deltaq.policy.hours": "at night"}),
+        InvalidRequest,
+        "policy hours 'at night'",
+    ),
 ]
+
+
+def stored(applier: Applier) -> list[tuple[str, int]]:
+    """List what there is in a table's folder, with the time of its last change."""
+    found = (f for f in Path(str(applier.path)).rglob("*") if f.is_file())
+    return sorted((str(f), f.stat().st_mtime_ns) for f in found)
 
 
 def test_what_maintenance_cannot_do_is_refused_in_the_same_words(twins: Twins) -> None:
     for kind in (Optimize, Vacuum):
         assert type(twins.refused(does(kind))) is TableNotFound
     fill(twins, commits=1)
+    before = [stored(a) for a in (twins.native, twins.spark)]
     for act, error, said in REFUSED:
         refused = twins.refused(act)
         assert type(refused) is error
         assert said in refused.message
+        assert [stored(a) for a in (twins.native, twins.spark)] == before
     assert ledgers(twins) == {2}  # that of the frame, after two sequences without a table
 
 
@@ -254,3 +295,109 @@ def test_native_leaves_it_to_spark_to_compact_what_maps_columns(twins: Twins) ->
     assert files(spark) == 2
     assert canonical(native.read()) == canonical(spark.read())
     assert len(native.read()) == 4
+
+
+def test_after_z_order_a_condition_touches_fewer_files_of_about_the_size_asked_for(
+    twins: Twins,
+) -> None:
+    random = Random(7)
+    for _ in range(4):
+        rows = {name: [random.randrange(10**6) for _ in range(5000)] for name in ("k", "j")}
+        frame = pa.table(rows)
+        twins.both(lambda t, frame=frame: t.append(frame))  # type: ignore[misc]
+    before = twins.compare().sort_by([("k", "ascending"), ("j", "ascending")])
+    assert [touched(a, k=300_000, j=700_000) for a in (twins.native, twins.spark)] == [4, 4]
+
+    each(twins, does(Optimize, zorder=("k", "j"), target_bytes=24 * 1024))
+
+    for applier in (twins.native, twins.spark):
+        sizes = pa.table(DeltaTable(str(applier.path)).get_add_actions())["size_bytes"].to_pylist()
+        assert len(sizes) >= 4
+        assert max(sizes) < 4 * 24 * 1024
+        assert touched(applier, k=300_000, j=700_000) <= len(sizes) / 2
+        assert touched(applier, k=300_000) < len(sizes)
+        assert touched(applier, j=700_000) < len(sizes)
+    assert twins.compare().sort_by([("k", "ascending"), ("j", "ascending")]) == before
+
+
+def touched(applier: Applier, **values: int) -> int:
+    """Count the files that a condition on the values of columns cannot pass over."""
+    told = pa.table(DeltaTable(str(applier.path)).get_add_actions(flatten=True)).to_pylist()
+    return sum(
+        all(file[f"min.{column}"] <= v <= file[f"max.{column}"] for column, v in values.items())
+        for file in told
+    )
+
+
+def test_many_types_come_through_bins_as_they_were(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slicing, "_PACK_FILES", 2)
+    monkeypatch.setattr(slicing, "_BIN_FILES", 2)
+    for n in range(4):
+        twins.both(lambda t, n=n: t.append(_of_many_types(n), partition_by=("p",)))  # type: ignore[misc]
+    before = canonical(twins.compare())
+    of_spark = twins.readers[0]  # native, with the table that Spark has written
+    for applier in (twins.native, of_spark):
+        applier.apply(applier.stage(Optimize), first=twins.spark.ledger() + 1)
+        assert files(applier) == 2
+
+    assert canonical(twins.compare()) == before
+    everything = canonical(twins.spark.read())
+    for where in ("d >= 1.5", "t > '2024-05-31T00:00:02Z'", "m = 2.50", "f is not null", "s = '2'"):
+        chosen = canonical(twins.spark.read(where=where))
+        assert chosen == canonical(twins.native.read(where=where))
+        assert set(chosen) < set(everything)
+
+
+def _of_many_types(n: int) -> pa.Table:
+    moment = dt.datetime(2024, 5, 31, 0, 0, n, 123456)
+    columns: dict[str, pa.Array] = {
+        "p": pa.array([dt.date(2024, 5, 31), None]),
+        "d": pa.array([float(n), float("nan") if n == 3 else None]),
+        "t": pa.array([moment, None], pa.timestamp("us", "UTC")),
+        "m": pa.array([Decimal(f"{n}.50"), None], pa.decimal128(10, 2)),
+        "f": pa.array([n % 2 == 0, None]),
+        "s": pa.array([str(n), "x" * 100]),
+        "b": pa.array([bytes([n]), None]),
+        "l": pa.array([[n, None], None], pa.list_(pa.int64())),
+        "r": pa.array(
+            [{"x": n, "y": None}, None], pa.struct([("x", pa.int32()), ("y", pa.string())])
+        ),
+        "a": pa.array([[("k", n)], None], pa.map_(pa.string(), pa.int64())),
+    }
+    return pa.table(columns)
+
+
+def test_files_with_deletion_vectors_are_not_put_in_bins(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slicing, "_PACK_FILES", 2)
+    monkeypatch.setattr(slicing, "_BIN_FILES", 2)
+    twins.sql(
+        "CREATE TABLE {table} (k BIGINT) USING delta "
+        "TBLPROPERTIES (delta.enableDeletionVectors = true)"
+    )
+    spark, native = twins.spark, twins.readers[0]
+    for n in range(4):
+        spark.append(pa.table({"k": [n, 10 + n]}))
+    native.apply(native.stage(Optimize, min_files=4), first=spark.ledger() + 1)
+    assert files(spark) == 1  # none has one yet
+    for n in range(4):
+        spark.apply(spark.stage(Append, pa.table({"k": [n, 20 + n]})), first=spark.ledger() + 1)
+    spark.apply(spark.stage(Delete, where="k = 2"), first=spark.ledger() + 1)
+
+    native.apply(native.stage(Optimize), first=spark.ledger() + 1)
+
+    assert files(spark) == 1
+    assert sorted(spark.read()["k"].to_pylist()) == [
+        0,
+        0,
+        1,
+        1,
+        3,
+        3,
+        *range(10, 14),
+        *range(20, 24),
+    ]
+    assert canonical(spark.read()) == canonical(native.read())

@@ -36,6 +36,8 @@ from deltaq.worker.maintenance.slicing import (
 
 #: Seconds after which a slice ends with the commit that it is at.
 SLICE_SECONDS = 0.5
+#: Seconds after which a bin takes no further file: of many columns, or on a slow disk, it is less.
+_BIN_SECONDS = 1.0
 #: delta-rs would write a checkpoint every so many versions, in the middle of a slice.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -162,12 +164,14 @@ class _Optimizing:
             self._rewrite(unit.partitions)
             yield _Place(unit.key), unit.size
             return
-        (partition,) = unit.partitions
-        for left in reversed(range(unit.bins)):
-            if not self._put_together(partition):
-                yield _Place(unit.key), left + 1
+        (partition,), left = unit.partitions, unit.bins
+        while left:
+            made = self._put_together(partition)
+            if made is None:
+                yield _Place(unit.key), left
                 return
-            yield _Place(unit.key, left), 1
+            left -= made
+            yield _Place(unit.key, left), made
 
     def _packs(self, partitions: Sequence[Partition]) -> Iterator[Sequence[Partition]]:
         """Gather what delta-rs rewrites at once."""
@@ -198,27 +202,32 @@ class _Optimizing:
             actions = actions.filter(same)
         return data_files(actions.filter(pc.less(actions["size_bytes"], self._target)))
 
-    def _put_together(self, partition: Partition) -> bool:
-        """Put the files of the next bin together; False if there is none."""
+    def _put_together(self, partition: Partition) -> int | None:
+        """Put the files of the next bin together.
+
+        Returns:
+            1, or 0 if time was over before all were taken; None if there is no further bin.
+        """
         # Read anew: somebody else may have committed since the last one.
         files = self._small_files(partition)
         bin_ = next(bins([f.size_bytes for f in files], self._target), None)
         if bin_ is None:
-            return False
+            return None
         try:
-            put_together(
+            taken = put_together(
                 self._table,
                 self._handle.path,
                 files[bin_.start : bin_.stop],
                 self._log_values(partition),
+                seconds=_BIN_SECONDS,
                 **self._commit(),
             )
         except Unlike as exc:
             if not _can_be_named(partition):
                 raise NotNative(f"compacting files that differ: {exc}") from exc
             self._rewrite([partition])
-            return False
-        return True
+            return None
+        return int(taken == len(bin_))
 
     def _rewrite(self, partitions: Sequence[Partition]) -> None:
         options: dict[str, Any] = {

@@ -15,8 +15,10 @@ import msgspec
 
 #: Bytes; what delta-rs takes for a small file unless told otherwise.
 TARGET_BYTES = 100 * 1024 * 1024
-#: Files and bytes that are rewritten in one commit; a bin is as large as the file that it becomes.
+#: Files and bytes that are rewritten in one commit.
 _PACK_FILES, _PACK_BYTES = 1000, 64 * 1024 * 1024
+#: Files of a bin; its bytes are those of the file that it becomes.
+_BIN_FILES = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def bins(sizes: Sequence[int], most_bytes: int) -> Iterator[range]:
     """
     begin = size_bytes = 0
     for place, size in enumerate([*sizes, most_bytes + 1]):
-        if size_bytes + size > most_bytes or place - begin == _PACK_FILES:
+        if size_bytes + size > most_bytes or place - begin == _BIN_FILES:
             if place - begin > 1:
                 yield range(begin, place)
             begin, size_bytes = place, 0
