@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from deltaq.tasks.location import Location
 
-def actions(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+
+def actions(table: Location) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield every action with its version, in order of versions."""
-    for entry in sorted((table / "_delta_log").glob("*.json")):
+    entries: list[Location] = [*(table / "_delta_log").glob("*.json")]
+    for entry in sorted(entries, key=lambda e: e.name):
         if entry.stem.isdigit():
             for line in entry.read_text().splitlines():
                 yield int(entry.stem), json.loads(line)
 
 
-def committed_requests(table: Path, *, maintenance: bool = True) -> list[tuple[str, int, str]]:
+def committed_requests(table: Location, *, maintenance: bool = True) -> list[tuple[str, int, str]]:
     """List (ledger, sequence, request id) of requests, as below, in the order of their commits."""
     return [
         (note["deltaq"], sequence, request_id)
@@ -25,13 +27,13 @@ def committed_requests(table: Path, *, maintenance: bool = True) -> list[tuple[s
     ]
 
 
-def live_requests(table: Path) -> list[str]:
+def live_requests(table: Location) -> list[str]:
     """List the ids of those in the live lane: not of the maintenance that nobody asked for."""
     found = committed_requests(table)
     return [request_id for ledger, _, request_id in found if ledger.endswith("/live")]
 
 
-def committed_versions(table: Path, *, maintenance: bool = True) -> list[tuple[str, int]]:
+def committed_versions(table: Location, *, maintenance: bool = True) -> list[tuple[str, int]]:
     """List (request id, version) of all requests, or all but maintenance, in order of commits."""
     return [
         (request_id, version)
@@ -40,7 +42,7 @@ def committed_versions(table: Path, *, maintenance: bool = True) -> list[tuple[s
     ]
 
 
-def _notes(table: Path, *, maintenance: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+def _notes(table: Location, *, maintenance: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     for version, action in actions(table):
         written = action.get("commitInfo", {}).get("userMetadata")
         if written and "deltaq" in written:
@@ -49,7 +51,7 @@ def _notes(table: Path, *, maintenance: bool) -> Iterator[tuple[int, dict[str, A
                 yield version, note
 
 
-def ledgers(table: Path) -> list[tuple[int, str, int]]:
+def ledgers(table: Location) -> list[tuple[int, str, int]]:
     """List (version, appId, sequence) of all transaction identifiers in the log."""
     return [
         (version, action["txn"]["appId"], action["txn"]["version"])

@@ -31,6 +31,8 @@ _ONE_PIECE = 8 << 20
 _CONFLICTS = 10
 #: Objects that one process reads ahead at the same time.
 _FETCHERS = 16
+#: Objects kept that were read ahead for whoever comes.
+_MOST_AHEAD = 32
 #: Names in one answer of a listing.
 _PAGE = 1000
 
@@ -204,16 +206,22 @@ class S3Path:
     def fetch(self) -> None:
         """Begin to read the object, which does not change: it will be opened soon."""
         if self._content is None:
-            self._content = _fetchers().submit(self._get)
+            self._content = _ahead.pop(str(self), None) or _fetchers().submit(self._get)
+
+    def fetch_ahead(self) -> None:
+        """Do so for another path of the same name; only a few of them are kept."""
+        if len(_ahead) < _MOST_AHEAD:
+            _ahead[str(self)] = _fetchers().submit(self._get)
+        else:
+            _ahead.clear()  # those that nobody came for
 
     def open_input(self) -> pa.NativeFile:
         """Open the object for reading: a small one is read once, of a large one what is asked.
 
         What was read is kept as long as this path is.
         """
-        if self._content is None:
-            self._content = Future()
-            self._content.set_result(self._get())
+        self.fetch()
+        assert self._content is not None
         content = self._content.result()
         if isinstance(content, pa.Buffer):
             return pa.BufferReader(content)
@@ -467,6 +475,10 @@ class _Reader(io.RawIOBase):
     def read(self, size: int | None = -1) -> Any:
         with self._path.bucket.errors(str(self._path)):
             return self._reader.read(None if size is None or size < 0 else size)
+
+
+#: What :meth:`S3Path.fetch_ahead` has begun to read, by name.
+_ahead: dict[str, Future[pa.Buffer | int]] = {}
 
 
 @cache

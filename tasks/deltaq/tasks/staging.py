@@ -71,7 +71,8 @@ class StagingArea:
         """Locate the folder, on a disk, for what engines put down while they work."""
         if isinstance(self.root, Path):
             return self.root / "work"
-        name = hashlib.blake2b(str(self.root).encode(), digest_size=6).hexdigest()
+        server = f"{self.root.bucket.options.endpoint} {self.root}"
+        name = hashlib.blake2b(server.encode(), digest_size=6).hexdigest()
         return Path(tempfile.gettempdir()) / f"deltaq-work-{os.getuid()}-{name}"
 
     def new_work_path(self) -> Path:

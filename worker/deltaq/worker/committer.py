@@ -172,6 +172,7 @@ class Committer:
     def _commit_head(self, turn: Turn, lane: Lane, waiting: Sequence[Waiting]) -> None:
         table, ledger = turn.lease.table, app_id(turn.lease.epoch, lane)
         if lane not in turn.ledgers:
+            self._router.expect(w.request for w in waiting)
             try:
                 turn.ledgers[lane] = self._router.ledger(table, ledger)
             except RequestError as exc:  # no engine of this worker can read the table

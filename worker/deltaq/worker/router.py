@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,10 +25,12 @@ from deltaq.tasks.request import (
     EngineName,
     Merge,
     Optimize,
+    Request,
     TableChange,
     Vacuum,
 )
-from deltaq.tasks.settings import Settings
+from deltaq.tasks.s3_path import S3Path
+from deltaq.tasks.settings import MiB, Settings
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.vacuuming import check_vacuum
@@ -49,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which a table that native refused is not tried again.
 _REFUSED_FOR = 60.0
+#: Files in S3 that are read while the ledger is, and how large they may be.
+_AHEAD, _SMALL = 8, 4 * MiB
 #: Seconds. After a native commit Spark reads the table's state anew, and its next commit takes
 #: 3 to 5 times as long; so a table that needs Spark twice within this stays with it as long.
 _ALTERNATING = 5.0
@@ -96,8 +101,7 @@ class Router:
         self._spark = spark
         self._settings = settings
         self._open_reads = open_reads
-        staging = StagingArea(settings.staging_root)
-        self._staging = staging
+        staging = self._staging = StagingArea(settings.staging_root)
         self._drops = Drops(Lake(settings.lake), staging, keep=settings.outcome_ttl)
         self._adopter = Adopter(Lake(settings.lake), staging, signer_of(settings))
         self._prefers_spark = Remembered()
@@ -244,6 +248,13 @@ class Router:
         """
         if self._spark is not None:
             self._spark.interrupt(group)
+
+    def expect(self, requests: Iterable[Request]) -> None:
+        """Begin to read the first of requests that will be performed soon, if they are in S3."""
+        for request in islice(requests, _AHEAD):
+            path = self._staging.request_path(request.table, request.request_id)
+            if isinstance(path, S3Path) and request.size_bytes <= _SMALL:
+                path.fetch_ahead()
 
     def ledger(self, table: str, app_id: str) -> int:
         """Read the last committed sequence of a table; -1 for none.
