@@ -6,111 +6,177 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
 
-from deltaq.tasks.backfill import Backfill, Ending
-from deltaq.tasks.manifest import Manifest
-from deltaq.tasks.staging import StagingArea
-from deltaq.worker import System, embedded
-from deltaq.worker.backfill.names import left_behind
-from tests.support.backfill_worker import PLACES
-from tests.support.backfills import begin, manifest_of, parquet_parts
-from tests.support.waiting import wait_until
+from deltaq.client import Client
+from deltaq.tasks import keys
+from deltaq.worker import embedded
+from tests.fault.loads import FRAMES, Kind, Load, Loads
+from tests.support.backfill_worker import COMMITTING, Place
+from tests.support.faulty import Deed
+from tests.support.programs import environment
 
 pytestmark = pytest.mark.timeout(240)
 
-FRAMES = [
-    pa.table({"id": range(at, at + 2000), "g": [at % 3] * 2000}) for at in range(0, 6000, 2000)
+#: What one worker is stopped at, at the same time: any number of commits, and besides one part,
+#: and one of the steps for which there is one thread.
+_COMMITS = [
+    (place, kind)
+    for place in COMMITTING
+    for kind in Kind
+    if (place is Place.WIDENED) == (kind is Kind.WIDEN)
 ]
 
 
-def load(system: System, folder: Path, table: str) -> tuple[Manifest, Backfill]:
-    parts = parquet_parts(folder / table, FRAMES)
-    manifest = manifest_of(FRAMES[0].schema, parts, table=table, partition_by=("g",))
-    return manifest, begin(StagingArea(system.settings.staging_root), manifest)
-
-
-def ended(backfill: Backfill) -> bool:
-    verdict = backfill.verdict()
-    return verdict is not None and verdict.cleaned
-
-
-def check_whole(system: System, manifest: Manifest, backfill: Backfill) -> None:
-    """Check that all rows are there once, in one commit, and that nothing is left behind."""
-    verdict = backfill.verdict()
-    assert verdict is not None
-    assert verdict.ending is Ending.ADOPTED, verdict
-    path = system.settings.lake / manifest.table
-    table = DeltaTable(str(path))
-    ids = table.to_pyarrow_table(columns=["id"]).column("id").to_pylist()
-    assert sorted(ids) == list(range(6000))
-    assert table.version() == 0
-    there = {str(file) for file in left_behind(path, manifest.backfill_id)}
-    assert there == set(table.file_uris())
-    assert not backfill.uploads.exists()
-
-
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
-    with embedded(tmp_path / "lake", workers=0, spark="off", lease_ttl=1.0) as system:
-        yield system
+def loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loads]:
+    settings: dict[str, Any] = {
+        "lease_ttl": 1.0,
+        "sweep_interval": 0.2,
+        "concurrency": 64,
+        "stop_timeout": 5.0,
+    }
+    with embedded(tmp_path / "lake", workers=0, spark="off", **settings) as system:
+        yield Loads(system, tmp_path, monkeypatch)
 
 
-@pytest.mark.slow
-def test_a_worker_killed_at_any_step_leaves_a_backfill_that_the_next_one_ends(
-    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_killed_at_any_place_leaves_all_or_nothing_and_the_next_one_ends_it(
+    loads: Loads,
 ) -> None:
-    begun = []
-    for place in PLACES:
-        folder = tmp_path / place
-        folder.mkdir()
-        begun.append(load(system, tmp_path, place))
-        monkeypatch.setenv("FAULT", place)
-        monkeypatch.setenv("FAULT_FOLDER", str(folder))
+    begun: list[Load] = []
+    for places in (
+        [*_COMMITS, (Place.PREPARING, Kind.APPEND), (Place.DECIDED, Kind.REPLACE)],
+        [(Place.PREPARED, Kind.OVERWRITE), (Place.STAGED, Kind.APPEND)],
+        [(Place.TOLD, Kind.REPLACE)],
+    ):
+        some = [loads.begin(*place) for place in places]
         # It also goes on with what the one before has left.
-        system.start_worker(module="tests.support.backfill_worker")
-        wait_until((folder / "died").exists, within=60, saying=lambda: _log(system))
-        wait_until(lambda: not system.worker_pids, within=10)
-    monkeypatch.delenv("FAULT")
-    system.start_worker()
-    for manifest, backfill in begun:
-        wait_until(lambda: ended(backfill), within=60, saying=lambda: _log(system))  # noqa: B023
-        check_whole(system, manifest, backfill)
+        loads.start_faulty(Deed.KILL, *some).wait_until_it_is_killed()
+        for load in some:
+            load.check_stopped()
+        begun += some
+
+    loads.system.start_worker()
+
+    loads.wait_for_end(*begun)
+    with loads.system.client() as client:
+        for load in begun:
+            check_told(client, load)
 
 
-def test_a_backfill_survives_the_loss_of_redis_and_the_death_of_its_client(
-    system: System, tmp_path: Path
+def test_a_restart_of_redis_interrupts_neither_parts_nor_commits(loads: Loads) -> None:
+    places = [*_COMMITS, (Place.PREPARING, Kind.APPEND), (Place.DECIDED, Kind.REPLACE)]
+    begun = [loads.begin(*place) for place in places]
+    worker = loads.start_faulty(Deed.WAIT, *begun)
+    worker.wait_until_it_waits()
+
+    loads.restart_redis()
+    worker.go_on()
+
+    loads.wait_for_end(*begun)
+    with loads.system.client() as client:
+        for load in begun:
+            check_told(client, load)
+
+
+def check_told(client: Client, load: Load) -> None:
+    """Check that whoever asks hears of the commit."""
+    verdict = load.backfill.verdict()
+    assert verdict is not None
+    outcome = client.resume_backfill(load.backfill.backfill_id).result(30)
+    assert outcome.version == verdict.version
+
+
+def test_two_workers_prepare_parts_of_one_backfill_at_the_same_time(loads: Loads) -> None:
+    load = loads.begin(Place.PREPARING, Kind.NEW)
+    one, other = (loads.start_faulty(Deed.WAIT, load) for _ in range(2))
+    with loads.system.redis.connect() as redis:
+        # Somebody has the table: the notes of who prepared what stay until it is free.
+        redis.hset(keys.lease(load.table), mapping={"token": "t", "fence": 1, "holder": "test"})
+        one.wait_until_it_waits()
+        other.wait_until_it_waits()
+        one.go_on()
+        other.go_on()
+        loads.wait(lambda: len(load.backfill.prepared()) == len(FRAMES))
+        parts = [load.backfill.part(number) for number in range(len(FRAMES))]
+        redis.delete(keys.lease(load.table))
+
+    assert len({part.worker for part in parts if part}) == 2
+    loads.wait_for_end(load)
+
+
+@pytest.mark.parametrize("deed", [Deed.KILL, Deed.STOP])
+def test_a_part_of_a_worker_that_is_gone_is_taken_over_by_one_that_runs(
+    loads: Loads, deed: Deed
 ) -> None:
-    program = (
-        "import sys; from pathlib import Path; from tests.support.backfills import *;"
-        "from tests.fault.test_backfill import FRAMES; from deltaq.tasks.staging import StagingArea;"
-        "parts = parquet_parts(Path(sys.argv[2]), FRAMES);"
-        "manifest = manifest_of(FRAMES[0].schema, parts, table='t', partition_by=('g',),"
-        " backfill_id='mine');"
-        "begin(StagingArea(Path(sys.argv[1])), manifest)"
+    load = loads.begin(Place.PREPARING, Kind.APPEND)
+    running, gone = loads.start_faulty(Deed.WAIT, load), loads.start_faulty(deed, load)
+    running.wait_until_it_waits()
+    if deed is Deed.KILL:
+        gone.wait_until_it_is_killed()
+    else:
+        gone.wait_until_it_is_stopped()
+
+    running.go_on()
+
+    loads.wait_for_end(load)
+    if deed is Deed.STOP:
+        gone.go_on()
+        running.process.terminate()
+        # It has to end what it was at before it is at this one.
+        later = loads.begin(Place.PREPARED, Kind.REPLACE)
+        loads.wait_for_end(later)
+        load.check_whole()
+
+
+def start_client(loads: Loads, load: Load, *more: str) -> subprocess.Popen[bytes]:
+    """Start a program that loads the frames of a backfill."""
+    command = [sys.executable, "-m", "tests.fault.loading_program", load.table]
+    return subprocess.Popen(
+        [*command, load.backfill.backfill_id, str(loads.folder), *more],
+        env=environment(**loads.system.env),
     )
-    root = system.settings.staging_root
-    subprocess.run([sys.executable, "-c", program, str(root), str(tmp_path / "src")], check=True)
-    backfill = Backfill(StagingArea(root), "mine")
-    system.start_worker()
-    wait_until(lambda: backfill.prepared() or ended(backfill), within=60)
-
-    server = system.redis._process
-    assert server is not None
-    server.kill()
-    server.wait()
-    for file in system.redis._data.rglob("*"):
-        if file.is_file():
-            file.unlink()
-    system.redis.start()
-
-    wait_until(lambda: ended(backfill), within=90, saying=lambda: _log(system))
-    manifest = backfill.manifest()
-    check_whole(system, manifest, backfill)
 
 
-def _log(system: System) -> str:
-    return system.log.read_text()[-3000:] if system.log.exists() else "no log"
+def test_a_backfill_survives_the_loss_of_redis_and_the_death_of_its_client(loads: Loads) -> None:
+    load = loads.only_named(Place.PREPARING, Kind.NEW)
+    worker = loads.start_faulty(Deed.WAIT, load)
+    client = start_client(loads, load)
+    worker.wait_until_it_waits()
+    loads.wait((loads.folder / "begun").exists)
+
+    client.kill()
+    client.wait()
+    loads.restart_redis(emptied=True)
+    worker.go_on()
+
+    loads.wait_for_end(load)
+
+
+def test_a_client_killed_while_it_uploads_has_begun_nothing_and_may_do_it_again(
+    loads: Loads,
+) -> None:
+    load = loads.only_named(Place.PREPARING, Kind.NEW)
+    loads.system.start_worker()
+    for last in (False, True):
+        killed = start_client(loads, load, "hold")
+        loads.wait((loads.folder / "uploading").exists)
+        killed.kill()
+        killed.wait()
+        (loads.folder / "uploading").unlink()
+        assert list(load.backfill.uploads.rglob("*.parquet"))
+        with loads.system.client() as client:
+            assert client.backfills() == []
+            assert not client.exists(load.table)
+        if not last:
+            with loads.backfills() as backfills:
+                assert backfills.expire() == 0
+                assert backfills.expire(unbegun_for=0.0) == 1
+            assert not load.backfill.folder.exists()
+
+    again = start_client(loads, load)
+
+    assert again.wait(60) == 0
+    loads.wait_for_end(load)

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from deltaq.client import Client
+from deltaq.client.results import rows_in
 from deltaq.tasks import keys
 from deltaq.tasks.backfill import Backfill, Ending, Verdict
-from deltaq.tasks.errors import InvalidRequest, InvalidSignature
+from deltaq.tasks.errors import DeltaqError, InvalidRequest, InvalidSignature
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Read
@@ -32,6 +32,7 @@ from deltaq.worker.backfill.names import left_behind
 from deltaq.worker.backfill.preparing import Answer
 from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.backfill.vacuuming import check_vacuum
+from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark
@@ -252,8 +253,8 @@ def test_a_worker_without_spark_refuses_a_backfill_that_asks_for_it(loads: Loads
 
 
 def _ids(folder: Path) -> list[int]:
-    tables = [pq.read_table(file) for file in folder.glob("*.parquet")]
-    return sorted(i for table in tables for i in table.column("id").to_pylist())
+    rows = rows_in(folder)
+    return [] if rows is None else sorted(rows.column("id").to_pylist())
 
 
 def _expected(whole: pa.Table, where: str | None) -> list[int]:
@@ -279,6 +280,41 @@ def test_statistics_leave_one_partition_s_files_to_be_read(loads: Loads) -> None
     assert len(touched) == 1
     assert touched[0]["num_records"] == 300
     assert touched[0]["min.id"] == 601
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", ["native", "spark"])
+def test_a_read_of_one_symbol_and_month_opens_no_other_partition_s_files(
+    loads: Loads, tmp_path: Path, engine: str, request: pytest.FixtureRequest
+) -> None:
+    manifest = loads.load(prices(), prices(600), partition_by=("symbol", "month"))
+    loads.end(manifest)
+    others = [
+        file
+        for file in left_behind(loads.path(manifest), manifest.backfill_id)
+        if not file.is_relative_to(loads.path(manifest) / "symbol=a%2Fb" / "month=1")
+    ]
+    assert len(others) == 10
+    for file in others:
+        file.unlink()  # whoever opens one fails
+    lake, staging = Lake(loads.settings.lake), loads.bench.staging
+    reader = (
+        NativeEngine(lake, staging)
+        if engine == "native"
+        else SparkEngine(request.getfixturevalue("warm_spark"), lake, staging)
+    )
+
+    def read(where: str) -> list[int]:
+        folder = tmp_path / f"read-{time.monotonic_ns()}"
+        query = Read(
+            request_id="r", client_id="0" * 32, table=manifest.table, where=where, columns=("id",)
+        )
+        reader.read(query, folder)
+        return _ids(folder)
+
+    assert read("symbol = 'a/b' AND month = 1") == list(range(0, 1200, 6))
+    with pytest.raises(DeltaqError):
+        read("symbol = 'a/b'")
 
 
 @pytest.mark.parametrize("mode", ["append", "overwrite", "replace_partitions"])
@@ -411,22 +447,90 @@ def test_a_backfill_without_rows_is_a_commit_like_any_other(
     assert len(loads.rows(first)) == left
 
 
-def test_a_table_that_changed_meanwhile_refuses_what_was_prepared_for_it(loads: Loads) -> None:
-    first = loads.load(prices())
-    loads.end(first)
+def _add_rule(path: Path) -> None:
+    DeltaTable(str(path)).alter.add_constraint({"small": "id < 5000"})
+
+
+def _make_partitioned(path: Path) -> None:
+    write_deltalake(str(path), prices(10_000, rows=1), partition_by=["month"])
+
+
+def _widen_type(path: Path) -> None:
+    rows = prices(10_000, rows=1)
+    wider = rows.set_column(2, "month", rows.column("month").cast(pa.int64()))
+    write_deltalake(str(path), wider, mode="overwrite", schema_mode="overwrite")
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "named"),
+    [(600, _add_rule, "small"), (0, _make_partitioned, "month"), (600, _widen_type, "month")],
+)
+def test_a_table_that_changed_meanwhile_refuses_what_was_prepared_for_it_until_it_is_resumed(
+    loads: Loads, client: Client, before: int, change: Callable[[Path], None], named: str
+) -> None:
+    if before:
+        loads.end(loads.load(prices(0, rows=before)))
     manifest = loads.load(prices(600))
     backfill = loads.backfill(manifest)
     for part in prepare_here(manifest, loads.settings.lake, loads.folder):
         backfill.add_part(part)
-    DeltaTable(str(loads.path(first))).alter.add_constraint({"small": "id < 5000"})
+    change(loads.path(manifest))
+    there = loads.rows(manifest)
 
     verdict = loads.end(manifest)
 
     assert verdict.ending is Ending.FAILED
     assert verdict.error is not None
-    assert "small" in verdict.error.message
+    assert named in verdict.error.message
+    assert loads.rows(manifest) == there
+    assert list(left_behind(loads.path(manifest), manifest.backfill_id)) == []
+    future = client.resume_backfill(manifest.backfill_id)
+    loads.end(manifest)
+    assert future.result(30).rows == 600
+    assert loads.rows(manifest) == sorted([*there, *range(600, 1200)])
+
+
+def test_the_order_to_adopt_that_a_failed_try_left_does_not_stand_in_for_the_next(
+    loader: Callable[..., Loads],
+) -> None:
+    loads = loader(signing_key="k" * 32)
+    signer = signer_of(loads.settings)
+    manifest = manifest_of(SCHEMA, parquet_parts(loads.folder / "sources", [prices()]))
+    backfill = Backfill(loads.bench.staging, manifest.backfill_id, signer)
+    backfill.write_manifest(manifest)
+    backfill.decide(Verdict(ending=Ending.FAILED, at_ms=0))
+    # As if a worker had died between its word of the failure and the dead letter.
+    stage_adopt(loads.bench.staging, manifest, rows=1, at_ms=1, signer=signer)
+    loads.end(manifest)
+
     backfill.reopen()
+
     assert loads.end(manifest).ending is Ending.ADOPTED
+
+
+def test_the_request_to_adopt_waits_from_when_it_can_be_adopted(loads: Loads) -> None:
+    manifest = manifest_of(SCHEMA, parquet_parts(loads.folder / "sources", [prices()]))
+    an_hour_ago = manifest.submitted_at_ms - 3_600_000
+    manifest = msgspec.structs.replace(manifest, submitted_at_ms=an_hour_ago)
+    begin(loads.bench.staging, manifest)
+
+    verdict = loads.end(manifest)
+
+    assert verdict.seconds is not None
+    assert verdict.seconds >= 3600
+    waited = loads.outcome(manifest).waited_seconds
+    assert waited is not None
+    assert waited < 3600
+
+
+def test_two_workers_that_see_the_commit_leave_one_word_of_it(loads: Loads) -> None:
+    manifest = loads.load(prices())
+    verdict = loads.end(manifest)
+
+    # The slower one, which saw the commit before the faster one had noted it.
+    loads.backfills._finisher._adopted(loads.backfill(manifest), manifest, 0)
+
+    assert loads.verdict(manifest) == verdict
 
 
 def test_a_redis_that_forgot_everything_ends_the_backfill_once(
@@ -469,7 +573,7 @@ def test_a_signed_backfill_is_adopted_and_one_that_is_not_fails(
     refused = loads.end(unsigned)
     assert refused.error is not None
     assert refused.error.code == "invalid_signature"
-    request = stage_adopt(loads.bench.staging, unsigned, rows=1, signer=signer)
+    request = stage_adopt(loads.bench.staging, unsigned, rows=1, at_ms=0, signer=signer)
     staged = loads.bench.staging.request_path(request.table, request.request_id)
     signer.check_request(request, staged)
     with pytest.raises(InvalidSignature):

@@ -14,8 +14,6 @@ import time
 from enum import StrEnum
 from pathlib import Path
 
-from tests.support.steps import Step
-
 
 class Deed(StrEnum):
     """What happens when all tables have come to their step."""
@@ -25,7 +23,7 @@ class Deed(StrEnum):
     WAIT = "wait"  # for the test, which does something to the outside world
 
 
-def table_name(step: Step, operation: str) -> str:
+def table_name(step: StrEnum, operation: str) -> str:
     """Name a table whose committer, or client, shall be stopped at a step."""
     return f"{step}-{operation}"
 
@@ -36,6 +34,7 @@ class Saboteur:
     def __init__(self, deed: Deed, folder: Path, tables: frozenset[str]) -> None:
         self._deed = deed
         self._folder = folder
+        self._tables = tables
         self._missing = set(tables)
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -48,14 +47,14 @@ class Saboteur:
             frozenset(os.environ["FAULT_TABLES"].split(",")),
         )
 
-    def reached(self, step: Step, table: str) -> bool:
+    def reached(self, step: StrEnum, table: str) -> bool:
         """Hold a thread up if it is the first with the table at its step.
 
         Returns:
             Whether the thread may go on. Not with a second wake-up for a table that is held up
             at its first: threads would run out.
         """
-        if self._done.is_set() or table.partition("-")[0] != step:
+        if self._done.is_set() or table not in self._tables or table.partition("-")[0] != step:
             return True
         with self._lock:
             if table not in self._missing:

@@ -110,6 +110,15 @@ class Browser:
         found: Any = self.driver.execute_script(script, table)
         return list(found)
 
+    def facts(self, page: str) -> dict[str, str]:
+        """Read the details on a page, by their headings."""
+        self.open(page)
+        script = """
+            const rows = [...document.querySelectorAll(".detail-row")];
+            return Object.fromEntries(rows.map(row => [...row.children].map(c => c.innerText.trim())));
+        """
+        return dict(self.driver.execute_script(script))
+
     def tasks(self) -> list[dict[str, str]]:
         """Read the newest tasks."""
         return self.rows("/tasks", "tasks-table")

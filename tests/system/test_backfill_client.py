@@ -33,9 +33,12 @@ from deltaq.client import (
     ResultTimeout,
     SchemaMismatch,
 )
+from deltaq.client.commits_shown import shown_commits
 from deltaq.tasks.backfill import Backfill
+from deltaq.tasks.query import Place
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System, embedded
+from deltaq.worker.commits import commits_after
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -108,7 +111,7 @@ def test_a_folder_becomes_one_commit_with_the_columns_that_its_folders_name(
 
 
 def test_modes_add_rows_replace_partitions_and_replace_all(
-    client: Client, table: str, tmp_path: Path
+    client: Client, system: System, table: str, tmp_path: Path
 ) -> None:
     source = days(tmp_path)
     client.backfill(table, source, partition_by="day").result(PATIENCE)
@@ -125,6 +128,11 @@ def test_modes_add_rows_replace_partitions_and_replace_all(
     assert counts() == [4, 2, 8]
     outcome = client.backfill(table, second, mode="overwrite").result(PATIENCE)
     assert (counts(), outcome.version) == ([1], 3)
+    history = client.history(table).result(PATIENCE)
+    assert history.column("rows").to_pylist() == [1, 5, 1, 12]
+    assert [commit[3] for commit in shown_commits(history)] == ["+1", "+5", "+1", "+12"]
+    commits = commits_after(system.settings.lake / table, table, Place(version=-1))["commits"]
+    assert [commit["rows"] for commit in commits] == [12, 1, 5, 1]
 
 
 def test_frames_of_all_kinds_are_uploaded_and_loaded(client: Client, table: str) -> None:

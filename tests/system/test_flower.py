@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deltaq.client import Client, RequestCancelled
@@ -155,6 +156,41 @@ def test_reads_are_tasks_with_their_result_or_error(scene: Scene, page: Browser)
     see(lambda: reads("seen") and reads("missing"), saying=page.tasks)
     assert reads("seen")[0]["Result"].startswith("version 0, 2 rows")
     assert reads("missing")[0]["Exception"].startswith("table_not_found: there is no table missing")
+
+
+def test_a_backfill_is_the_parent_of_its_parts(scene: Scene, page: Browser, tmp_path: Path) -> None:
+    for number in range(2):
+        pq.write_table(ROWS, tmp_path / f"{number}.parquet")
+    with scene.client() as client:
+        loaded = client.backfill("loaded", tmp_path, parts=2)
+        loaded.result(60)
+        (tmp_path / "2.csv").write_text("id,note\none,a\n")
+        types = {"id": "bigint", "note": "string"}
+        refused = client.backfill("refused", tmp_path / "2.csv", schema=types)
+        refused.exception(60)
+
+    def states(table: str) -> list[tuple[str, str]]:
+        return sorted((r["Name"], r["State"]) for r in of_table(page, table) if is_load(r))
+
+    def is_load(row: dict[str, str]) -> bool:
+        return row["Name"] in ("deltaq.backfill", "deltaq.prepare")
+
+    done = [("deltaq.backfill", "SUCCESS"), *[("deltaq.prepare", "SUCCESS")] * 2]
+    see(lambda: states("loaded") == done, saying=page.tasks)
+    failed = [("deltaq.backfill", "FAILURE"), ("deltaq.prepare", "FAILURE")]
+    see(lambda: states("refused") == failed, saying=page.tasks)
+
+    load = page.facts(f"/task/{loaded.request_id}")
+    assert load["Result"].startswith("version 0, 4 rows")
+    parts = sorted(load["Children"].split())
+    assert parts == [f"{loaded.request_id}.{number}" for number in range(2)]
+    for number, part in enumerate(parts):
+        facts = page.facts(f"/task/{part}")
+        assert facts["Parent id"] == loaded.request_id
+        assert facts["Keyword arguments"] == f"{{'table': 'loaded', 'part': {number}}}"
+        assert facts["Result"] == "2 rows, 1 files"
+    why = page.facts(f"/task/{refused.request_id}")["Exception"]
+    assert re.search(r"2\.csv.*line 2.*'id'", why)
 
 
 def test_revoking_a_waiting_request_cancels_it(scene: Scene, page: Browser) -> None:

@@ -11,12 +11,14 @@ from deltaq.client.backfill_progress import (
     BackfillProgress,
     BackfillState,
     ProgressReader,
+    progress_with,
     read_progress,
 )
 from deltaq.client.backfill_replan import replanned
 from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict
 from deltaq.tasks.errors import ErrorInfo, InvalidRequest, SchemaMismatch
 from deltaq.tasks.manifest import Manifest, Part, Slice
+from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Column
 from deltaq.tasks.staging import StagingArea
 
@@ -187,3 +189,20 @@ def test_a_source_with_another_column_or_none_cannot_be_resumed(
 def test_a_list_needs_no_more_than_an_id_and_a_table() -> None:
     bare = BackfillProgress(backfill_id="b", table="", state=BackfillState.UNREADABLE)
     assert (bare.done, bare.total, bare.mb_per_second, bare.seconds_left) == (0, 0, 0.0, None)
+
+
+def test_one_that_is_committed_is_whole_whatever_its_folder_still_says(
+    backfill: Backfill, files: list[Path]
+) -> None:
+    backfill.write_manifest(manifest(*files))
+    # Its worker has removed the notes of the parts since the verdict was read.
+    backfill.decide(Verdict(ending=Ending.ADOPTING, at_ms=now_ms()))
+    committed = Outcome(
+        request_id="b", table="prices", operation="adopt", state=State.COMMITTED, version=3, rows=9
+    )
+
+    found = progress_with(ProgressReader(backfill).read(), committed)
+
+    assert (found.state, found.version, found.rows) == (BackfillState.ADOPTED, 3, 9)
+    assert (found.prepared, found.parts) == (4, 4)
+    assert found.source_bytes == found.source_bytes_total

@@ -11,7 +11,7 @@ import pytest
 from celery.events.state import State as Seen
 
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Prepared
+from deltaq.tasks.backfill import Ending, Prepared, Verdict
 from deltaq.tasks.errors import ErrorInfo, SchemaMismatch, StorageUnavailable
 from deltaq.tasks.manifest import Part
 from deltaq.tasks.outcome import Outcome, State
@@ -224,6 +224,25 @@ def test_the_parts_of_a_backfill_have_it_as_their_parent(story: Story) -> None:
     assert {tasks[part].parent_id for part in ("load.0", "load.1")} == {"load"}
     assert (tasks["load.0"].state, tasks["load.1"].state) == ("SUCCESS", "FAILURE")
     assert tasks["load.0"].result == "7 rows, 0 files"
+
+
+def test_a_backfill_that_is_given_up_says_why(story: Story) -> None:
+    schema = pa.schema([("n", pa.int64())])
+    failed, cancelled = (manifest_of(schema, [], backfill_id=name) for name in ("f", "c"))
+    error = ErrorInfo(code="schema_mismatch", message="a.csv: line 3")
+    ends = {
+        Ending.FAILED: Verdict(ending=Ending.FAILED, at_ms=0, error=error),
+        Ending.CANCELLED: Verdict(ending=Ending.CANCELLED, at_ms=0),
+    }
+
+    tasks = seen(
+        story.backfill_given_up(failed, ends[Ending.FAILED], NOW),
+        story.backfill_given_up(cancelled, ends[Ending.CANCELLED], NOW),
+    )
+
+    assert {task.name for task in tasks.values()} == {"deltaq.backfill"}
+    assert (tasks["f"].state, tasks["c"].state) == ("FAILURE", "REVOKED")
+    assert tasks["f"].exception == "schema_mismatch: a.csv: line 3"
 
 
 def test_below_the_limit_all_is_sent() -> None:

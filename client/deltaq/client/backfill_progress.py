@@ -26,7 +26,7 @@ class BackfillState(StrEnum):
     Examples:
         >>> future = client.backfill("loads", frame)
         >>> outcome = future.result(timeout=30)
-        >>> future.progress().state in (BackfillState.ADOPTING, BackfillState.ADOPTED)
+        >>> future.progress().state is BackfillState.ADOPTED
         True
     """
 
@@ -225,10 +225,21 @@ def read_progress(backfill: Backfill) -> BackfillProgress:
 
 
 def progress_with(progress: BackfillProgress, outcome: object) -> BackfillProgress:
-    """Put what Redis knows of a backfill's request to what the folder says."""
+    """Put what Redis knows of a backfill's request to what the folder says.
+
+    Of one that is committed nothing is taken from the notes of its parts: a worker may have been
+    about to remove them when they were read.
+    """
     if not isinstance(outcome, Outcome) or outcome.state is not State.COMMITTED:
         return progress
-    return replace(progress, state=BackfillState.ADOPTED, version=outcome.version)
+    return replace(
+        progress,
+        state=BackfillState.ADOPTED,
+        version=outcome.version,
+        prepared=progress.parts,
+        rows=progress.rows if outcome.rows is None else outcome.rows,
+        source_bytes=progress.source_bytes_total,
+    )
 
 
 def _state(verdict: Verdict | None) -> BackfillState:

@@ -27,10 +27,17 @@ def shown_commits(history: pa.Table) -> Iterator[list[str]]:
             str(commit["version"]),
             f"{time:%Y-%m-%d %H:%M:%S}" if time else "",
             str(note.get("operation") or commit.get("operation") or ""),
-            _changes(_parsed(commit.get("operationMetrics")), commit.get("operation") or ""),
+            _changes(_metrics(commit, note), commit.get("operation") or ""),
             commit.get("user") or "",
             _named(_requests(note)),
         ]
+
+
+def _metrics(commit: dict[str, Any], note: dict[str, Any]) -> dict[str, Any]:
+    """Tell what was counted: by the engine, or by deltaq where that counts nothing."""
+    counted = _parsed(commit.get("operationMetrics"))
+    rows = note.get("rows") if "deltaq" in note else None
+    return counted if rows is None else {**counted, "numAddedRows": rows}
 
 
 def _parsed(text: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import msgspec
 from deltaq.tasks.errors import StorageUnavailable, VersionNotFound
 from deltaq.tasks.location import Location
 from deltaq.tasks.query import Place
-from deltaq.worker.ledger import log_entries, log_entry, parse_note
+from deltaq.worker.ledger import Note, log_entries, log_entry, parse_note
 
 #: Commits, and ids of requests in them, that one answer tells of at most.
 _MOST_COMMITS, _MOST_REQUESTS = 200, 5000
@@ -140,7 +140,7 @@ def _read(entry: Location, table: str) -> dict[str, Any] | None:
         "version": int(entry.stem),
         "timestamp_ms": info.timestamp or written_ms,
         "operation": note.operation if note and note.operation else info.operation,
-        "rows": changed_rows(info.operation, info.operationMetrics),
+        "rows": changed_rows(info.operation, info.operationMetrics, note),
         "request_ids": [request_id for _, request_id in note.requests] if note else [],
         "engine": engine_of(info.engineInfo),
     }
@@ -156,8 +156,16 @@ def _infos(lines: Iterator[bytes]) -> Iterator[_CommitInfo]:
             yield info
 
 
-def changed_rows(operation: str, metrics: Mapping[str, Any]) -> int | None:
-    """Count the rows that a commit added, changed or removed, by its metrics; None if unknown."""
+def changed_rows(operation: str, metrics: Mapping[str, Any], note: Note | None) -> int | None:
+    """Count the rows that a commit added, changed or removed; None if unknown.
+
+    Args:
+        operation: As its engine names it.
+        metrics: What the engine counted.
+        note: Ours, which tells the rows of a backfill.
+    """
+    if note is not None and note.rows is not None:
+        return note.rows
     known = {name.replace("_", "").lower(): value for name, value in metrics.items()}
     counted = [known[name] for name in _CHANGED & known.keys()]
     if "numoutputrows" in known and operation.startswith(_WRITES):

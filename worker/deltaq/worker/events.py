@@ -14,7 +14,7 @@ from celery.events.event import get_exchange
 from celery.signals import task_postrun, task_prerun
 
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Prepared
+from deltaq.tasks.backfill import Prepared, Verdict
 from deltaq.tasks.broker import broker_errors
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import DeltaqError, TransientError
@@ -123,6 +123,10 @@ class Events(Observer):
     def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
         """Note it."""
         self._note(1, self._story.part_ended, manifest, part, prepared)
+
+    def backfill_given_up(self, manifest: Manifest, verdict: Verdict) -> None:
+        """Note it."""
+        self._note(1, self._story.backfill_given_up, manifest, verdict)
 
     def _task_began(self, task_id: str, task: Any, args: Sequence[object], **_: Any) -> None:
         if task.name == keys.PREPARE_TASK:  # a hint; the part is told of when it is prepared

@@ -17,7 +17,7 @@ import msgspec
 
 from deltaq.tasks.errors import CommitConflict, DeltaqError, StorageUnavailable
 from deltaq.tasks.location import Location
-from deltaq.tasks.request import Lane, operation_of
+from deltaq.tasks.request import Adopt, Lane, operation_of
 from deltaq.worker.groups import CommitGroup
 
 #: Users that the note of one commit names.
@@ -53,6 +53,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     operation: str = ""
     #: Who submitted them, each once; not more than there is room for.
     users: list[str] = []
+    #: Rows that it adds, of a backfill: delta-rs has no metrics of files that it did not write.
+    rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,7 @@ def note(group: CommitGroup, *, unmoved: bool = False) -> str:
         operation=operation_of(group.first),
         requests=requests,
         users=list(islice(users, _MOST_USERS)),
+        rows=group.first.rows if isinstance(group.first, Adopt) else None,
     )
     return _note_encoder.encode(written).decode()
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deltaq.tasks.backfill import Prepared
+from deltaq.tasks.backfill import Prepared, Verdict
 from deltaq.tasks.errors import TransientError
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome
@@ -86,6 +86,9 @@ class Observer:
     def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
         """Note that it is prepared; None if it is not: it failed, or another try will follow."""
 
+    def backfill_given_up(self, manifest: Manifest, verdict: Verdict) -> None:
+        """Note that a backfill failed or was cancelled, and what was prepared is removed."""
+
 
 class Observers(Observer):
     """Tells all of several observers. One that fails is logged, once for each hook, and harmless.
@@ -141,6 +144,10 @@ class Observers(Observer):
     def part_ended(self, manifest: Manifest, part: int, prepared: Prepared | None) -> None:
         """Tell all."""
         self._tell("part_ended", lambda o: o.part_ended(manifest, part, prepared))
+
+    def backfill_given_up(self, manifest: Manifest, verdict: Verdict) -> None:
+        """Tell all."""
+        self._tell("backfill_given_up", lambda o: o.backfill_given_up(manifest, verdict))
 
     def _tell(self, hook: str, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:

@@ -73,7 +73,8 @@ def read_back(group: CommitGroup, found: Mapping[str, Committed]) -> list[Outcom
     outcomes = []
     for member in group.members:
         request = member.request
-        counts = RowCounts(inserted=request.rows if isinstance(request, Append) else None)
+        added = request.rows if isinstance(request, Append | Adopt) else None
+        counts = RowCounts(inserted=added)
         version = found[request.request_id].version
         outcomes.append(_outcome(member, group, version=version, counts=counts))
     return outcomes

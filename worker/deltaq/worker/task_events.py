@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from deltaq.tasks import keys
-from deltaq.tasks.backfill import Prepared
+from deltaq.tasks.backfill import Prepared, Verdict
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
@@ -142,8 +142,7 @@ class Story:
     def part_begun(self, manifest: Manifest, part: int, at: float) -> list[TaskEvent]:
         """Tell that a part of a backfill, whose parent it is, is being prepared."""
         parent, uuid = manifest.backfill_id, part_uuid(manifest, part)
-        about = {"table": manifest.table, "parts": len(manifest.parts)}
-        events = self._known(parent, ("deltaq.backfill", repr(about)), at)
+        events = self._known(parent, _facts_of_backfill(manifest), at)
         about = {"table": manifest.table, "part": part}
         known = self._known(uuid, (keys.PREPARE_TASK, repr(about)), at)
         replace = msgspec.structs.replace
@@ -162,6 +161,16 @@ class Story:
         if prepared.pieces:
             result = f"cut into {len(prepared.pieces)} parts"
         return [self._event("succeeded", uuid, at, result=result, runtime=prepared.seconds)]
+
+    def backfill_given_up(self, manifest: Manifest, verdict: Verdict, at: float) -> list[TaskEvent]:
+        """Tell that a backfill failed or was cancelled; one that is adopted is :meth:`settled`."""
+        uuid = manifest.backfill_id
+        events = self._known(uuid, _facts_of_backfill(manifest), at)
+        self._told.pop(uuid, None)
+        if verdict.error is None:
+            return [*events, self._event("revoked", uuid, at, exception=verdict.ending)]
+        text = f"{verdict.error.code}: {verdict.error.message}"[:_LONGEST]
+        return [*events, self._event("failed", uuid, at, exception=text)]
 
     def unsaid(self, uuids: Iterable[str]) -> None:
         """Take note that what was made of these tasks was not sent."""
@@ -258,6 +267,16 @@ def _rank(told: Sequence[TaskEvent]) -> int:
     return 2 if told[0].type == "task-received" else 1
 
 
+def _facts_of_backfill(manifest: Manifest) -> tuple[str, str]:
+    about = {"table": manifest.table, "parts": len(manifest.parts)}
+    return _name("adopt"), repr(about)
+
+
+def _name(operation: str) -> str:
+    """Name a task; a backfill's is one with that of the request that adopts its files."""
+    return "deltaq.backfill" if operation == "adopt" else f"deltaq.{operation}"
+
+
 def _facts(request: Request) -> tuple[str, str]:
     """Name a request's task, and say what it is about."""
     about: dict[str, object] = {"table": request.table}
@@ -265,12 +284,12 @@ def _facts(request: Request) -> tuple[str, str]:
     if rows is not None:
         about["rows"] = rows
     about["lane"] = request.lane.value
-    return f"deltaq.{operation_of(request)}", repr(about)
+    return _name(operation_of(request)), repr(about)
 
 
 def _facts_of(outcome: Outcome, lane: Lane) -> tuple[str, str]:
     about = {"table": outcome.table, "lane": lane.value}
-    return f"deltaq.{outcome.operation}", repr(about)
+    return _name(outcome.operation), repr(about)
 
 
 def _result(outcome: Outcome) -> str:

@@ -32,6 +32,7 @@ from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.names import left_behind
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import find_committed
+from deltaq.worker.observers import NOBODY, Observer
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ _SUBMITTED_WITHIN = 2.0
 #: Seconds by which the clocks of those who stage and those who commit may differ.
 _CLOCKS_APART = 3600.0
 #: Seconds without an upload after which the client of a folder without a manifest is gone.
-_UPLOADED_WITHIN = 86_400.0
+UPLOADED_WITHIN = 86_400.0
 #: Backfills that one look goes through; the oldest first, so that none is forgotten.
 _MOST = 1000
 
@@ -55,6 +56,7 @@ class Finisher:
         claims: Who prepares what.
         settings: How long what came of backfills is kept; the signing key.
         ring: Sends a wake-up.
+        observer: Is told of backfills that are given up.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Finisher:
         settings: Settings,
         *,
         ring: Callable[[str, Lane], None],
+        observer: Observer = NOBODY,
     ) -> None:
         self._staging = staging
         self._lake = lake
@@ -74,6 +77,7 @@ class Finisher:
         self._keep = settings.outcome_ttl
         self._signer = signer_of(settings)
         self._ring = ring
+        self._observer = observer
         #: Adopted ones, which nothing is to be done for until they are removed.
         self._done: set[str] = set()
         #: Those that were told to be damaged; telling it with each sweep would fill the log.
@@ -137,8 +141,11 @@ class Finisher:
             self._clean(backfill, backfill.manifest(), verdict)
         return False
 
-    def expire(self) -> int:
+    def expire(self, *, unbegun_for: float = UPLOADED_WITHIN) -> int:
         """Remove the folders of backfills that ended long ago, or never began; return how many.
+
+        A folder without a manifest is that of a client that uploads, or died while it did: it
+        goes when nothing has come for ``unbegun_for`` seconds.
 
         Raises:
             StorageUnavailable: The staging area cannot be read now.
@@ -153,7 +160,7 @@ class Finisher:
             if verdict and verdict.cleaned and verdict.at_ms + self._keep * 1000 < _now_ms():
                 backfill.remove()
                 removed += 1
-        for folder in unbegun(self._staging, older_than=_UPLOADED_WITHIN):
+        for folder in unbegun(self._staging, older_than=unbegun_for):
             self._staging.remove_folder(folder)
             removed += 1
         return removed
@@ -184,15 +191,20 @@ class Finisher:
             logger.warning("backfill %s failed: %s", backfill.backfill_id, exc)
 
     def _begin_adopting(self, backfill: Backfill, manifest: Manifest) -> None:
-        if backfill.decide(Verdict(ending=Ending.ADOPTING, at_ms=_now_ms())):
-            self._submit(backfill, manifest, anew=True)
+        verdict = Verdict(ending=Ending.ADOPTING, at_ms=_now_ms())
+        if backfill.decide(verdict):
+            self._submit(backfill, manifest, verdict, anew=True)
 
-    def _submit(self, backfill: Backfill, manifest: Manifest, *, anew: bool) -> None:
+    def _submit(
+        self, backfill: Backfill, manifest: Manifest, verdict: Verdict, *, anew: bool
+    ) -> None:
         rows = 0
         for part in backfill.parts(manifest):
             prepared = backfill.part(part.number)
             rows += prepared.rows if prepared else 0
-        request = stage_adopt(self._staging, manifest, rows=rows, signer=self._signer)
+        request = stage_adopt(
+            self._staging, manifest, rows=rows, at_ms=verdict.at_ms, signer=self._signer
+        )
         submitted = self._inbox.submit(request, anew=anew)
         if submitted.ring:
             self._ring(request.table, request.lane)
@@ -207,7 +219,7 @@ class Finisher:
         elif outcome is None:  # Redis has forgotten it, or who decided died before it was there
             version = self._version(manifest)
             if version is None:
-                self._submit(backfill, manifest, anew=False)
+                self._submit(backfill, manifest, verdict, anew=False)
             else:
                 self._adopted(backfill, manifest, version)
 
@@ -220,6 +232,9 @@ class Finisher:
 
     def _adopted(self, backfill: Backfill, manifest: Manifest, version: int | None) -> None:
         parts = [backfill.part(part.number) for part in backfill.parts(manifest)]
+        if None in parts and (noted := backfill.verdict()) and noted.ending is Ending.ADOPTED:
+            self._done.add(backfill.backfill_id)  # another worker was first, and has cleared away
+            return
         files = [file for part in parts if part for file in part.files]
         seconds = (_now_ms() - manifest.submitted_at_ms) / 1000
         backfill.amend(
@@ -264,6 +279,8 @@ class Finisher:
         for file in left_behind(self._lake.path(manifest.table), manifest.backfill_id):
             self._staging.remove(file)
             removed += 1
+        # Resumed, it is adopted by a request of its own.
+        self._staging.remove(self._staging.request_path(manifest.table, manifest.backfill_id))
         backfill.forget_parts()
         self._claims.forget_tries(manifest)
         _remove_empty(self._lake.path(manifest.table))
@@ -275,6 +292,7 @@ class Finisher:
             cleaned=True,
         )
         backfill.amend(amended)
+        self._observer.backfill_given_up(manifest, amended)
         logger.info("backfill %s: removed %d prepared files", manifest.backfill_id, removed)
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltaq.tasks.backfill import PreparedFile
-from deltaq.tasks.staging import sync_folder
+from deltaq.tasks.location import sync_folder
 from deltaq.worker.backfill.names import (
     file_name,
     partition_folder,
@@ -102,12 +102,13 @@ class Layout:
         place = self._make_folder(folder)
         temporary = place / temporary_name(name)
         try:
-            rows = rows.slice(0, self._write_rows(temporary, rows))
+            written = self._write_rows(temporary, rows)
+            rows = rows.slice(0, written)
             self.files.append(
                 PreparedFile(
                     path=f"{folder}/{name}" if folder else name,
                     size_bytes=temporary.stat().st_size,
-                    rows=rows.num_rows,
+                    rows=written,
                     partition_values=values,
                     stats=file_statistics(rows, pq.read_metadata(temporary)),
                 )
@@ -115,7 +116,7 @@ class Layout:
             temporary.replace(place / name)
         finally:
             temporary.unlink(missing_ok=True)
-        return rows.num_rows
+        return written
 
     def _write_rows(self, path: Path, rows: pa.Table) -> int:
         """Write the first rows, as many as make a file, and return how many."""

@@ -59,14 +59,14 @@ class LoadPlan:
         return (*(f"{name} IS NOT NULL" for name in self.required), *checks)
 
 
-def adopt_request(manifest: Manifest, *, rows: int, digest: str) -> Adopt:
+def adopt_request(manifest: Manifest, *, rows: int = 0, at_ms: int = 0, digest: str = "") -> Adopt:
     """Make the request that adopts what was prepared; its staged file has no columns."""
     return Adopt(
         request_id=manifest.backfill_id,
         table=manifest.table,
         lane=Lane.BULK,
         client_id=manifest.client_id,
-        submitted_at_ms=manifest.submitted_at_ms,
+        submitted_at_ms=at_ms,
         submitted_by=manifest.submitted_by,
         digest=digest,
         size_bytes=0,
@@ -106,7 +106,7 @@ def plan_load(manifest: Manifest, table: DeltaTable | None) -> LoadPlan:
 
 def _new(manifest: Manifest, rows: pa.Schema) -> LoadPlan:
     created_fields(rows, rows.names, manifest.table)
-    check_new_partitions(adopt_request(manifest, rows=0, digest=""), rows)
+    check_new_partitions(adopt_request(manifest), rows)
     partitions = manifest.partition_by or ()
     _check_replaceable(manifest, partitions)
     check_partition_types(rows, partitions)
@@ -121,7 +121,7 @@ def _new(manifest: Manifest, rows: pa.Schema) -> LoadPlan:
 
 
 def _existing(manifest: Manifest, rows: pa.Schema, table: DeltaTable) -> LoadPlan:
-    request = adopt_request(manifest, rows=0, digest="")
+    request = adopt_request(manifest)
     schema = pa.schema(table.schema().to_arrow())
     check_writable(table, schema)
     if maps_columns(table):

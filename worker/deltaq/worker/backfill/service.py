@@ -11,7 +11,7 @@ from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.claims import Claims
-from deltaq.worker.backfill.finishing import Finisher
+from deltaq.worker.backfill.finishing import UPLOADED_WITHIN, Finisher
 from deltaq.worker.backfill.preparer import Preparer
 from deltaq.worker.lake import Lake
 from deltaq.worker.observers import NOBODY, Observer
@@ -28,7 +28,7 @@ class Backfills:
         worker: The worker's name.
         ring: Sends a wake-up.
         warm: The worker's Spark, if it has one.
-        observer: Is told of parts.
+        observer: Is told of parts, and of backfills that are given up.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class Backfills:
     ) -> None:
         lake, staging = Lake(settings.lake), StagingArea(settings.staging_root)
         claims = Claims(client, worker, lease_ttl=settings.lease_ttl)
-        self._finisher = Finisher(staging, lake, inbox, claims, settings, ring=ring)
+        self._finisher = Finisher(
+            staging, lake, inbox, claims, settings, ring=ring, observer=observer
+        )
         self._prepares = "bulk" in settings.queues
         self._preparer = Preparer(
             finisher=self._finisher,
@@ -70,13 +72,16 @@ class Backfills:
         if self._finisher.sweep():
             self.hint()
 
-    def expire(self) -> int:
-        """Remove what is known of backfills that ended long ago; return how many.
+    def expire(self, *, unbegun_for: float = UPLOADED_WITHIN) -> int:
+        """Remove what is known of backfills that ended long ago, or never began; return how many.
+
+        Args:
+            unbegun_for: Seconds without an upload after which one counts as never begun.
 
         Raises:
             StorageUnavailable: The staging area cannot be read now.
         """
-        return self._finisher.expire()
+        return self._finisher.expire(unbegun_for=unbegun_for)
 
     def close(self) -> None:
         """Give the part in work back to other workers."""

@@ -127,7 +127,8 @@ class Work:
     def _settle(self, answer: Answer, finisher: Finisher, observer: Observer) -> None:
         number = answer.part
         if answer.prepared is not None:
-            self.backfill.add_part(answer.prepared)
+            if self.backfill.verdict() is None:  # else another was faster, or all is given up
+                self.backfill.add_part(answer.prepared)
             if pieces := len(answer.prepared.pieces):
                 backfill_id = self.manifest.backfill_id
                 logger.info("backfill %s: part %d is cut into %d", backfill_id, number, pieces)

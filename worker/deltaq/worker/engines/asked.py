@@ -158,9 +158,9 @@ def history_table(commits: Iterable[dict[str, Any]]) -> pa.Table:
     """Make a table of what a log says of commits."""
     rows = [dict(commit) for commit in commits]
     for row in rows:
-        row["rows"] = changed_rows(row["operation"], dict(row.get("operationMetrics") or {}))
-        row["engine"] = engine_of(row.get("engineInfo"))
         note = parse_note(row.get("userMetadata") or "")
+        row["rows"] = changed_rows(row["operation"], dict(row.get("operationMetrics") or {}), note)
+        row["engine"] = engine_of(row.get("engineInfo"))
         row["request_ids"] = [request_id for _, request_id in note.requests] if note else []
         row["user"] = ", ".join(note.users) if note and note.users else row.get("userName")
         for name in ("operationParameters", "operationMetrics"):
