@@ -12,14 +12,20 @@ from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.warm import WarmSpark
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
+from tests.support.s3 import S3Server
 from tests.support.shell import Shell
 from tests.support.twins import Twins
 
 
 @pytest.fixture(scope="session")
-def spark_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of the run's Spark; Delta's JARs are those of the user's cache."""
-    return load_settings(lake=tmp_path_factory.mktemp("spark") / "lake", spark_master="local[2]")
+def spark_settings(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Settings:
+    """Settings of the run's Spark, which knows S3 as well; its JARs are of the user's cache."""
+    return load_settings(
+        lake=tmp_path_factory.mktemp("spark") / "lake",
+        staging=f"s3://{s3_server.bucket}/staging",
+        spark_master="local[2]",
+        **s3_server.settings(),
+    )
 
 
 @pytest.fixture(scope="session")

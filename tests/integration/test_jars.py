@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 
 from deltaq.tasks.errors import ConfigurationError, EngineUnavailable
 from deltaq.tasks.settings import Settings, load_settings
-from deltaq.worker.jars import PINNED, missing_jars, provide_jars
+from deltaq.worker import jars
+from deltaq.worker.jars import missing_jars, pinned_jars, provide_jars
 from deltaq.worker.java import find_java
 
 IVY_SETTINGS = """
@@ -24,31 +27,34 @@ CLOSED_PORT = MAVEN.format("http://127.0.0.1:9/")
 POM = """
 <project>
   <modelVersion>4.0.0</modelVersion>
-  <groupId>io.delta</groupId>
+  <groupId>{group}</groupId>
   <artifactId>{artifact}</artifactId>
   <version>{version}</version>
 </project>
 """
 JAVA = find_java().executable
+DELTA, S3 = pinned_jars("delta"), pinned_jars("s3")
+JARS_XML = Path(jars.__file__).with_name("jars.xml")
 
 
 @pytest.fixture
 def cache(spark_settings: Settings) -> Path:
     """The folder in which this user's JARs are."""
-    provide_jars(spark_settings, JAVA, threading.Event())
+    provide_jars(spark_settings, JAVA, threading.Event(), s3=True)
     return spark_settings.jars
 
 
 @pytest.fixture
 def repository(tmp_path: Path, cache: Path) -> str:
     """The resolver of a Maven repository on this disk."""
-    for name in PINNED:
-        artifact, _, version = name.removesuffix(".jar").rpartition("-")
-        folder = tmp_path / "maven" / "io" / "delta" / artifact / version
+    for jar in ElementTree.parse(JARS_XML).iter("dependency"):
+        group, artifact, version = (jar.attrib[name] for name in ("org", "name", "rev"))
+        folder = tmp_path / "maven" / Path(*group.split(".")) / artifact / version
         folder.mkdir(parents=True)
-        (folder / name).symlink_to(cache / name)
-        pom = POM.format(artifact=artifact, version=version)
-        (folder / f"{artifact}-{version}.pom").write_text(pom)
+        name = f"{artifact}-{version}"
+        (folder / f"{name}.jar").symlink_to(cache / f"{name}.jar")
+        pom = POM.format(group=group, artifact=artifact, version=version)
+        (folder / f"{name}.pom").write_text(pom)
     return MAVEN.format((tmp_path / "maven").as_uri())
 
 
@@ -69,9 +75,27 @@ def test_workers_that_start_at_once_fetch_the_jars_once(tmp_path: Path, reposito
         starts = [workers.submit(provide_jars, settings, JAVA, threading.Event()) for _ in range(4)]
         found = [start.result() for start in starts]
 
-    assert found == [[settings.jars / name for name in PINNED]] * 4
-    assert missing_jars(settings.jars) == []
-    assert names_in(settings.jars) == {".lock", *PINNED}
+    assert found == [[settings.jars / name for name in DELTA]] * 4
+    assert missing_jars(settings.jars, "delta") == []
+    assert names_in(settings.jars) == {".lock", *DELTA}
+
+
+def test_those_for_s3_are_fetched_when_s3_is_used_and_the_others_not_again(
+    tmp_path: Path, repository: str
+) -> None:
+    settings = settings_for(tmp_path, repository)
+    provide_jars(settings, JAVA, threading.Event())
+    assert names_in(settings.jars) == {".lock", *DELTA}
+    shutil.rmtree(tmp_path / "maven" / "io")
+
+    s3 = load_settings(
+        lake="s3://bucket/lake", jars=settings.jars, ivy_settings=settings.ivy_settings
+    )
+
+    assert provide_jars(s3, JAVA, threading.Event()) == [
+        settings.jars / name for name in (*DELTA, *S3)
+    ]
+    assert names_in(settings.jars) == {".lock", *DELTA, *S3}
 
 
 def test_a_damaged_jar_is_fetched_again(tmp_path: Path, repository: str) -> None:
@@ -81,13 +105,13 @@ def test_a_damaged_jar_is_fetched_again(tmp_path: Path, repository: str) -> None
 
     provide_jars(settings, JAVA, threading.Event())
 
-    assert missing_jars(settings.jars) == []
+    assert missing_jars(settings.jars, "delta") == []
 
 
 def test_jars_that_are_there_need_neither_ivy_nor_a_network(tmp_path: Path, cache: Path) -> None:
     offline = load_settings(lake=tmp_path, jars=cache)
 
-    assert len(provide_jars(offline, Path("/nowhere/java"), threading.Event())) == len(PINNED)
+    assert len(provide_jars(offline, Path("/nowhere/java"), threading.Event())) == len(DELTA)
 
 
 def test_an_unreachable_repository_says_what_to_do(tmp_path: Path) -> None:

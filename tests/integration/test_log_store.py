@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from py4j.protocol import Py4JJavaError
 
-from deltaq.worker import warm
+from deltaq.worker.jars import LOG_STORE
 from deltaq.worker.warm import WarmSpark
 from tests.support.pages import ROOT
 
@@ -85,7 +85,7 @@ def test_the_commits_of_spark_leave_no_checksums_of_log_entries(
 
 
 def test_the_jar_is_of_the_sources_that_are_here() -> None:
-    told = zipfile.ZipFile(warm._LOG_STORE).read("META-INF/sources.sha256").decode()
+    told = zipfile.ZipFile(LOG_STORE).read("META-INF/sources.sha256").decode()
 
     assert dict(line.split("  ")[::-1] for line in told.splitlines()) == {
         str(file.relative_to(JAVA)): hashlib.sha256(file.read_bytes()).hexdigest()
@@ -102,4 +102,4 @@ def test_the_jar_is_what_a_build_makes_of_the_sources(tmp_path: Path) -> None:
     built = tmp_path / "built.jar"
     subprocess.run([sys.executable, JAVA / "build.py", built], check=True, timeout=60)
 
-    assert built.read_bytes() == warm._LOG_STORE.read_bytes()
+    assert built.read_bytes() == LOG_STORE.read_bytes()

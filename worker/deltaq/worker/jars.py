@@ -1,4 +1,4 @@
-"""Delta's JARs: fetched once with Ivy, which pyspark brings along, and kept.
+"""The JARs of Delta and of S3: fetched once with Ivy, which pyspark brings along, and kept.
 
 A machine that has them starts without a network.
 """
@@ -6,6 +6,7 @@ A machine that has them starts without a network.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import subprocess
 import tempfile
@@ -15,64 +16,75 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from deltaq.tasks.errors import ConfigurationError, EngineUnavailable
 from deltaq.tasks.settings import Settings
+from deltaq.worker.spark_s3 import s3_options
 
-#: SHA-256 of each file that jars.xml names.
-PINNED = {
-    "delta-spark_4.2_2.13-4.4.0.jar": (
-        "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead"
-    ),
-    "delta-storage-4.4.0.jar": "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
-    "delta-kernel-api-4.4.0.jar": (
-        "ee9b5a14ac3b7efdff4d61a58478fe8eb0e5a3fbca43889dca7290795fe79a11"
-    ),
-    "delta-kernel-defaults-4.4.0.jar": (
-        "225c975199e4718b38ee5b7e6da7f19e9585024262b2cec2656b32151a856b0b"
-    ),
-    "delta-kernel-unitycatalog-4.4.0.jar": (
-        "cea22dfb4ac562b3cd27bf652697750e8336009d73fb06631363aaaad5345ffa"
-    ),
-}
+#: What is fetched together: Delta, and what Hadoop needs for S3. A configuration of jars.xml, with
+#: a file of checksums beside it.
+JarSet = Literal["delta", "s3"]
+#: Comes with deltaq: our own Java classes; decision 11 tells how it is built.
+LOG_STORE = Path(__file__).with_name("log-store.jar")
 #: Seconds for 13 MB; a repository that does not answer is given up after this.
 _FETCH_WITHIN = 300.0
 #: Seconds between looks at a running fetch and at the lock.
 _POLL = 0.05
+#: Files that an error names.
+_NAMED = 5
 
 
-def provide_jars(settings: Settings, java: Path, abort: threading.Event) -> list[Path]:
-    """Return Delta's JARs, verified; fetch those that are not in ``settings.jars``.
+def provide_jars(
+    settings: Settings, java: Path, abort: threading.Event, *, s3: bool = False
+) -> list[Path]:
+    """Return the JARs that Spark needs, verified; fetch those that are not in ``settings.jars``.
 
     Workers that start at the same moment fetch once.
 
     Args:
-        settings: Says where they are kept and which repository to ask.
+        settings: Says where they are kept, which repository to ask, and whether S3 is used.
         java: The executable that runs Ivy.
         abort: When set, a fetch ends at once.
+        s3: Have those for S3, too, although neither lake nor staging area is there.
 
     Raises:
         ConfigurationError: They cannot be had; the message says what to do.
         EngineUnavailable: ``abort`` was set.
     """
     folder = settings.jars
+    needed = jar_sets(settings, s3=s3)
     try:
-        if missing_jars(folder):
+        if any(missing_jars(folder, jars) for jars in needed):
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder / ".lock", abort):
-                if missing_jars(folder):
-                    _fetch(settings, java, abort)
+                for jars in needed:
+                    if missing_jars(folder, jars):
+                        _fetch(settings, jars, java, abort)
     except OSError as exc:
         raise ConfigurationError(
             f"jars: {folder} cannot be used: {exc.strerror}; set 'jars' to another folder, or "
-            f"put there: {', '.join(PINNED)}"
+            f"put there: {_named([name for jars in needed for name in pinned_jars(jars)])}"
         ) from exc
-    return [folder / name for name in PINNED]
+    return [folder / name for jars in needed for name in pinned_jars(jars)]
 
 
-def missing_jars(folder: Path) -> list[str]:
+def jar_sets(settings: Settings, *, s3: bool = False) -> list[JarSet]:
+    """Tell which JARs a worker with these settings needs; ``s3`` adds those for S3."""
+    return ["delta", "s3"] if s3 or s3_options(settings) else ["delta"]
+
+
+@functools.cache
+def pinned_jars(jars: JarSet) -> dict[str, str]:
+    """Read the names of the files and their SHA-256."""
+    lines = (resources.files(__package__) / f"jars-{jars}.sha256").read_text().splitlines()
+    return {name: digest for digest, name in map(str.split, lines)}
+
+
+def missing_jars(folder: Path, jars: JarSet) -> list[str]:
     """List the names of JARs that are not in a folder as pinned."""
-    return [name for name, digest in PINNED.items() if _sha256(folder / name) != digest]
+    pinned = pinned_jars(jars).items()
+    return [name for name, digest in pinned if _sha256(folder / name) != digest]
 
 
 def _sha256(file: Path) -> str | None:
@@ -96,29 +108,31 @@ def _lock(file: Path, abort: threading.Event) -> Iterator[None]:
         yield
 
 
-def _fetch(settings: Settings, java: Path, abort: threading.Event) -> None:
+def _fetch(settings: Settings, jars: JarSet, java: Path, abort: threading.Event) -> None:
     with tempfile.TemporaryDirectory(dir=settings.jars, prefix=".fetch-") as name:
         fetched = Path(name)
-        output = _run_ivy(settings, java, fetched, abort)
-        wrong = missing_jars(fetched)
+        output = _run_ivy(settings, jars, java, fetched, abort)
+        wrong = missing_jars(fetched, jars)
         if wrong:
             raise ConfigurationError(
-                f"Delta's JARs could not be fetched ({', '.join(wrong)} missing or not as "
-                f"pinned): {_reason(output)}. Check the network, name a reachable Maven "
-                f"repository with 'ivy_settings', or put the JARs into {settings.jars}"
+                f"JARs could not be fetched ({_named(wrong)} missing or not as pinned): "
+                f"{_reason(output)}. Check the network, name a reachable Maven repository with "
+                f"'ivy_settings', or put the JARs into {settings.jars}"
             )
-        for jar in PINNED:
+        for jar in pinned_jars(jars):
             (fetched / jar).replace(settings.jars / jar)
 
 
-def _run_ivy(settings: Settings, java: Path, fetched: Path, abort: threading.Event) -> str:
+def _run_ivy(
+    settings: Settings, jars: JarSet, java: Path, fetched: Path, abort: threading.Event
+) -> str:
     """Run Ivy and return what it said; whether it brought the JARs is for the caller to see."""
-    source = resources.files("deltaq.worker") / "jars.xml"
+    source = resources.files(__package__) / "jars.xml"
     with resources.as_file(source) as jars_xml, (fetched / "ivy.log").open("w+b") as log:
         command: list[str | Path] = [java, "-jar", _ivy_jar(), "-cache", fetched / "ivy"]
         if settings.ivy_settings:
             command += ["-settings", settings.ivy_settings]
-        command += ["-ivy", jars_xml, "-types", "jar"]
+        command += ["-ivy", jars_xml, "-confs", jars, "-types", "jar"]
         command += ["-retrieve", f"{fetched}/[artifact]-[revision].[ext]"]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -142,6 +156,11 @@ def _ivy_jar() -> Path:
     if not found:
         raise ConfigurationError(f"no ivy-*.jar in {folder}: install pyspark from PyPI")
     return found[-1]
+
+
+def _named(files: list[str]) -> str:
+    more = len(files) - _NAMED
+    return ", ".join(files[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _reason(output: str) -> str:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from deltaq.tasks.errors import DeltaqError, EngineUnavailable
 from deltaq.tasks.settings import Settings
 from deltaq.worker.engines.kernel import Kernel
-from deltaq.worker.jars import provide_jars
+from deltaq.worker.jars import LOG_STORE, provide_jars
 from deltaq.worker.java import find_java
 from deltaq.worker.jvm import Jvm, connect_gateway, launch
+from deltaq.worker.spark_s3 import s3_conf, s3_options
 
 if TYPE_CHECKING:  # the import takes half a second, which start() spends in the background
     from pyspark.sql import SparkSession
@@ -64,9 +65,6 @@ _CONF = {
 }
 #: Lists to which a user's value is added; without ours there is no Delta.
 _JOINED = ("spark.jars", "spark.sql.extensions")
-
-#: Has our Java classes; decision 11 tells how it is built.
-_LOG_STORE = Path(__file__).with_name("log-store.jar")
 
 #: Seconds after which a start that failed is tried again by whoever needs Spark.
 _TRY_AGAIN = 30.0
@@ -266,13 +264,15 @@ def _conf(settings: Settings, jars: list[Path], folder: Path) -> dict[str, str]:
         **_CONF,
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.spark_memory,
-        "spark.jars": ",".join(str(jar) for jar in (*jars, _LOG_STORE)),
+        "spark.jars": ",".join(str(jar) for jar in (*jars, LOG_STORE)),
         "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
         "spark.local.dir": str(folder),
     }
     if settings.spark_master.startswith("local"):
         # No look-up of the machine's name, which fails on laptops that change networks.
         ours |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    if options := s3_options(settings):
+        ours |= s3_conf(options)
     joined = {
         key: f"{ours[key]},{settings.spark_conf[key]}"
         for key in _JOINED

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from deltaq.tasks.errors import ConfigurationError
 from deltaq.tasks.settings import Settings
 from deltaq.worker.doctor.finding import Finding, fine, warning, wrong
-from deltaq.worker.jars import missing_jars
+from deltaq.worker.jars import jar_sets, missing_jars
 from deltaq.worker.java import find_java
 
 #: Module and distribution of what only workers need, with and without Spark.
@@ -48,7 +48,7 @@ def _check_java(settings: Settings) -> Iterator[Finding]:
         return
     yield fine("java", f"{java.major}, {java.executable}")
     try:
-        missing = missing_jars(settings.jars)
+        missing = [n for jars in jar_sets(settings) for n in missing_jars(settings.jars, jars)]
     except OSError as exc:
         yield wrong("jars", f"{settings.jars}: {exc.strerror}", "set 'jars' to a readable folder")
         return
