@@ -23,7 +23,7 @@ RUN apt-get update \
     && useradd --uid 10001 --no-log-init --home-dir /tmp --no-create-home deltaq \
     && install --directory --owner=deltaq --group=deltaq /lake
 COPY deploy/image/requirements.py pyproject.toml /tmp/
-RUN python /tmp/requirements.py native flower otel > /tmp/requirements.txt \
+RUN python /tmp/requirements.py native flower otel s3 > /tmp/requirements.txt \
     && pip install --requirement /tmp/requirements.txt \
     && rm -r /tmp/*
 ENV DELTAQ_LAKE=/lake \
@@ -61,7 +61,7 @@ ENV DELTAQ_JARS=/opt/deltaq/jars
 FROM java AS jars
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-deps /wheels/*.whl \
-    && deltaq jars
+    && deltaq jars --s3
 
 FROM java AS spark
 COPY --from=jars /opt/deltaq/jars /opt/deltaq/jars

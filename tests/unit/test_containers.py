@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deltaq.tasks.settings import Settings
 from tests.support.deploying import (
@@ -43,7 +44,8 @@ def test_the_dockerfile_pleases_its_linter() -> None:
 
 def test_the_compose_file_fits_its_schema() -> None:
     schema = ("--builtin-schema", "vendor.compose-spec")
-    run(sys.executable, "-m", "check_jsonschema", *schema, COMPOSE_FILE)
+    files = [COMPOSE_FILE, COMPOSE_FILE.with_suffix(".s3.yml")]
+    run(sys.executable, "-m", "check_jsonschema", *schema, *files)
 
 
 def has_compose() -> bool:
@@ -55,6 +57,16 @@ def has_compose() -> bool:
 def test_compose_takes_its_file() -> None:
     for profiles in ([], ["--profile", "client", "--profile", "s3"]):
         run("docker", "compose", *profiles, "config", "--quiet")
+    both = ("-f", COMPOSE_FILE, "-f", COMPOSE_FILE.with_suffix(".s3.yml"), "--profile", "s3")
+    run("docker", "compose", *both, "config", "--quiet")
+
+
+def test_the_lake_in_s3_is_set_by_settings_that_there_are() -> None:
+    override = yaml.safe_load(COMPOSE_FILE.with_suffix(".s3.yml").read_text())
+    for service in ("worker", "client"):
+        given = override["services"][service]["environment"]
+        assert set(given) <= KNOWN_VARIABLES
+        assert given["DELTAQ_LAKE"].startswith("s3://lake/")
 
 
 def test_the_example_of_env_names_what_may_be_chosen_with_its_default() -> None:
