@@ -8,10 +8,45 @@ from pathlib import Path
 
 import pytest
 
+from deltaq.tasks.location import Location, parse_location
 from deltaq.tasks.settings import Settings, load_settings
+from tests.support.places import settings_of
 from tests.support.redis import RedisServer
 from tests.support.s3 import MotoServer, S3Server
 from tests.support.s3_proxy import S3Proxy
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the run choose where lakes are."""
+    parser.addoption(
+        "--storage",
+        choices=("disk", "s3"),
+        default="disk",
+        help="where lakes are; s3 leaves out the tests without one",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that is marked ``s3`` on a disk and in S3."""
+    is_on_disk = metafunc.config.getoption("storage") == "disk"
+    if is_on_disk and "place" in metafunc.fixturenames and _is_marked(metafunc, "s3"):
+        metafunc.parametrize("place", ("disk", "s3"), indirect=True)
+
+
+def _is_marked(metafunc: pytest.Metafunc, name: str) -> bool:
+    return next(metafunc.definition.iter_markers(name), None) is not None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With lakes in S3, leave out what has no lake, and skip what is about disks."""
+    if config.getoption("storage") == "disk":
+        return
+    without = [i for i in items if "place" not in getattr(i, "fixturenames", ())]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+    for item in items:
+        if mark := item.get_closest_marker("on_disk"):
+            item.add_marker(pytest.mark.skip(reason=f"about disks: {mark.args[0]}"))
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +73,22 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def settings(redis_server: RedisServer, tmp_path: Path) -> Settings:
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Location:
+    """An empty place for a lake, on a disk or in S3, where delta-rs finds it as well."""
+    if getattr(request, "param", request.config.getoption("storage")) == "disk":
+        return tmp_path
+    server: S3Server = request.getfixturevalue("s3_server")
+    for name, value in server.storage_options().items():
+        monkeypatch.setenv(name, value)
+    return parse_location(request.getfixturevalue("s3_url"), server.options())
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, place: Location) -> Settings:
     """Settings for an empty lake and the run's server."""
-    return load_settings(lake=tmp_path / "lake", redis_url=redis_server.url)
+    return load_settings(lake=place / "lake", redis_url=redis_server.url, **settings_of(place))
 
 
 @pytest.fixture(scope="session")

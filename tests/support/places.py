@@ -1,0 +1,35 @@
+"""Where a test's lake is: in a folder, or with ``--storage s3`` in a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deltaq.tasks.location import Location
+from deltaq.tasks.s3_path import S3Path
+
+
+def settings_of(place: Location) -> dict[str, Any]:
+    """Name the settings of deltaq by which a place in S3 is reached."""
+    if isinstance(place, Path):
+        return {}
+    options = place.bucket.options
+    return {
+        "s3_endpoint": options.endpoint,
+        "s3_region": options.region,
+        "s3_access_key_id": options.access_key_id,
+        "s3_secret_access_key": options.secret_access_key,
+    }
+
+
+def on_disk(place: Location) -> Path:
+    """Take a place for a folder, in a test that is about a disk."""
+    assert isinstance(place, Path)
+    return place
+
+
+def files_in(place: Location) -> list[Location]:
+    """List all files below a folder, sorted."""
+    if isinstance(place, S3Path):
+        return sorted(place.walk_files())
+    return sorted(path for path in place.rglob("*") if path.is_file())
