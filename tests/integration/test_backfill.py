@@ -494,13 +494,17 @@ def test_the_order_to_adopt_that_a_failed_try_left_does_not_stand_in_for_the_nex
     loader: Callable[..., Loads],
 ) -> None:
     loads = loader(signing_key="k" * 32)
-    signer = signer_of(loads.settings)
+    staging, signer = loads.bench.staging, signer_of(loads.settings)
     manifest = manifest_of(SCHEMA, parquet_parts(loads.folder / "sources", [prices()]))
-    backfill = Backfill(loads.bench.staging, manifest.backfill_id, signer)
+    backfill = Backfill(staging, manifest.backfill_id, signer)
     backfill.write_manifest(manifest)
-    backfill.decide(Verdict(ending=Ending.FAILED, at_ms=0))
+    for part in prepare_here(manifest, loads.settings.lake, loads.folder):
+        backfill.add_part(part)
+    _make_partitioned(loads.path(manifest))
+    loads.backfills.sweep()
+    buried = staging.dead_path(manifest.table, manifest.backfill_id)
     # As if a worker had died between its word of the failure and the dead letter.
-    stage_adopt(loads.bench.staging, manifest, rows=1, at_ms=1, signer=signer)
+    buried.rename(staging.request_path(manifest.table, manifest.backfill_id))
     loads.end(manifest)
 
     backfill.reopen()

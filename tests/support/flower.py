@@ -99,7 +99,7 @@ class Browser:
     def rows(self, page: str, table: str) -> list[dict[str, str]]:
         """Read a table of a page: for each row, the text of its cells by their headings."""
         self.open(page)
-        wait_until(lambda: self.find(f"#{table} tbody tr td"), within=20)
+        wait_until(lambda: self._is_loaded(table), within=20)
         script = """
             const rows = [...document.querySelectorAll(`#${arguments[0]} tbody tr`)];
             const heads = [...document.querySelectorAll(`#${arguments[0]} thead th`)];
@@ -109,6 +109,10 @@ class Browser:
         """
         found: Any = self.driver.execute_script(script, table)
         return list(found)
+
+    def _is_loaded(self, table: str) -> bool:
+        script = "return document.querySelector(`#${arguments[0]} tbody td`)?.textContent;"
+        return self.driver.execute_script(script, table) not in (None, "Loading...")
 
     def facts(self, page: str) -> dict[str, str]:
         """Read the details on a page, by their headings."""

@@ -128,7 +128,7 @@ def test_modes_add_rows_replace_partitions_and_replace_all(
     assert counts() == [4, 2, 8]
     outcome = client.backfill(table, second, mode="overwrite").result(PATIENCE)
     assert (counts(), outcome.version) == ([1], 3)
-    history = client.history(table).result(PATIENCE)
+    history = client.history(table)
     assert history.column("rows").to_pylist() == [1, 5, 1, 12]
     assert [commit[3] for commit in shown_commits(history)] == ["+1", "+5", "+1", "+12"]
     commits = commits_after(system.settings.lake / table, table, Place(version=-1))["commits"]
