@@ -94,7 +94,7 @@ test: setup tools s3
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=40 --durations-min=4
 
-bench: setup
+bench: setup s3
 	$(BIN)/python -m benchmarks $(BENCH)
 
 docs: venv

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import backfill, event_loop, maintenance, many, memory, observed, one, shapes
+from benchmarks import backfill, event_loop, maintenance, many, memory, observed, one, s3, shapes
 from benchmarks.results import Result, as_table, save
 from benchmarks.run import Run
 
@@ -35,6 +35,9 @@ _BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
         maintenance.maintained,
         maintenance.live_beside,
         maintenance.verbs,
+        s3.s3_append_idle,
+        s3.s3_append_async_10,
+        s3.s3_workers,
     )
 }
 _LATEST = Path(__file__).parent / "results" / "latest.json"

@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.backfill_data import PARTITION_BY, SCHEMA, Bars, write_bars
 from benchmarks.results import Result, compared, limited
-from benchmarks.run import PATIENCE, Run, warm_spark
+from benchmarks.run import PATIENCE, Run, local_lake, warm_spark
 from benchmarks.tables import frame
 from deltaq.client import Client
 from deltaq.worker import System, embedded
@@ -97,7 +97,7 @@ def _ours(run: Run, system: System, bars: Bars, kind: str) -> _Load:
         began = time.perf_counter()
         _load(client, f"bars_{kind}", bars, kind)
         seconds = time.perf_counter() - began
-    correct = bars.are_in(system.settings.lake / f"bars_{kind}")
+    correct = bars.are_in(local_lake(system) / f"bars_{kind}")
     return _Load(seconds=seconds, bytes=most[0], correct=correct)
 
 
@@ -159,7 +159,7 @@ def _live(run: Run, system: System, bars: Bars) -> Result:
         goal=("at most", 3),
         notes=f"median acknowledgement of {len(loaded)} appends beside a backfill, of {len(idle)} "
         "without",
-        correct=bars.are_in(system.settings.lake / "bars_live"),
+        correct=bars.are_in(local_lake(system) / "bars_live"),
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.results import Result, compared, limited
-from benchmarks.run import PATIENCE, Run
+from benchmarks.run import PATIENCE, Run, local_lake
 from deltaq.client import Client
 from deltaq.worker import System
 
@@ -33,7 +33,7 @@ def maintained(run: Run) -> list[Result]:
         early = _append(client, 0, min(appends, 200))
         _append(client, 200, appends - 400)
         late = _append(client, appends - 200, min(appends, 200))
-        path = system.settings.lake / "t"
+        path = local_lake(system) / "t"
         run.say("maintained: the table falls asleep")
         files = _settled(path)
         opened = _milliseconds(lambda: DeltaTable(path))
@@ -80,7 +80,7 @@ def live_beside(run: Run) -> list[Result]:
     """Append to a table, one after the other, while it is compacted, and while it is not."""
     appends, files = run.size(300, 20), run.size(100, 5)
     with run.place() as place, run.system(place, policy_compact_files=0) as system:
-        _scatter(system.settings.lake / "t", files)
+        _scatter(local_lake(system) / "t", files)
         with system.client() as client:
             _append(client, 0, 20)
             idle = statistics.median(_one_by_one(client, appends))
@@ -121,7 +121,7 @@ def _optimize(run: Run, system: System, place: Path, zorder: list[str] | None) -
         for number in range(run.rounds):
             run.say(f"{name}, round {number + 1} of {run.rounds}")
             table, bare = f"{name}{number}", place / f"{name}{number}"
-            for copy in (system.settings.lake / table, bare):
+            for copy in (local_lake(system) / table, bare):
                 shutil.copytree(place / "scattered", copy)
             ours.append(_seconds(partial(_ordered, client, table, zorder)))
             optimizer = DeltaTable(bare).optimize
@@ -146,7 +146,7 @@ def _ordered(client: Client, table: str, zorder: list[str] | None) -> None:
 def _vacuum(run: Run, system: System, place: Path) -> Result:
     stale = run.size(100_000, 500)
     run.say(f"vacuum of {stale} files")
-    for path in (system.settings.lake / "v", place / "v"):
+    for path in (local_lake(system) / "v", place / "v"):
         write_deltalake(path, _rows(0))
         for number in range(stale):
             (path / f"stale-{number}.parquet").touch()
@@ -154,7 +154,7 @@ def _vacuum(run: Run, system: System, place: Path) -> Result:
         ours = _seconds(lambda: client.vacuum("v", retention_hours=0, force=True).result(PATIENCE))
     bare = DeltaTable(place / "v")
     theirs = _seconds(lambda: bare.vacuum(0, False, enforce_retention_duration=False, full=True))
-    left = len(list((system.settings.lake / "v").glob("stale-*")))
+    left = len(list((local_lake(system) / "v").glob("stale-*")))
     return compared(
         "vacuum",
         ours,

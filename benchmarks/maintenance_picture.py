@@ -15,10 +15,10 @@ from typing import Annotated
 
 import pyarrow as pa
 import typer
-from deltalake import DeltaTable
 
 from deltaq.client import Client
 from deltaq.worker import embedded
+from deltaq.worker.engines.urls import open_table
 
 _OUT = Path(__file__).parents[1] / "docs" / "maintenance.svg"
 _TABLES = {"with": "the default policy", "without": "no policy"}
@@ -53,7 +53,7 @@ def main(
             if (number + 1) % max(1, appends // _SAMPLES) == 0:
                 for table in _TABLES:
                     path = system.settings.lake / table
-                    files[table].append((number + 1, len(DeltaTable(path).file_uris())))
+                    files[table].append((number + 1, len(open_table(path).file_uris())))
                     reads[table].append((number + 1, _read_milliseconds(client, table)))
     out.write_text(_drawing(files, reads))
     typer.echo(out)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from itertools import chain, count
-from pathlib import Path
 
 from benchmarks.results import Result, compared
 from benchmarks.run import PATIENCE, Race, Run, race
 from benchmarks.tables import ROWS, Audit, audit, total, version_of
 from benchmarks.work import APPEND, MERGE, MERGED_ROWS, Work, append_bare
 from benchmarks.writers import bare, clients, queued
+from deltaq.tasks.location import Location
 from deltaq.worker import System
 
 #: Threads of the bare side; with more of them it gets slower.
@@ -69,10 +69,14 @@ class Contest:
 
     def result(self, name: str, *, times: float) -> Result:
         """Hold the races and tell how many times as fast the queue is."""
-        merges = self._work is MERGE
         with self._run.place() as place, self._run.system(place) as system:
-            ways = {name: lambda: self.queue_race(system), "bare": lambda: self._theirs(place)}
-            races = self._run.rates(ways)
+            return self.hold(name, system, place, times=times)
+
+    def hold(self, name: str, system: System, place: Location, *, times: float) -> Result:
+        """Hold the races in a system and beside it, where there is place for bare tables."""
+        merges = self._work is MERGE
+        ways = {name: lambda: self.queue_race(system), "bare": lambda: self._theirs(place)}
+        races = self._run.rates(ways)
         ours, theirs, found = races[name], races["bare"], self.found
         written = f"{self._writers * self._each} {'merges' if merges else 'appends'}"
         return compared(
@@ -106,7 +110,7 @@ class Contest:
         self._per_commit.append(self._writers * self._each / version_of(path))
         return done
 
-    def _theirs(self, place: Path) -> Race:
+    def _theirs(self, place: Location) -> Race:
         table = place / next(self._tables)
         append_bare(table, self._work.first())
         return race(bare(self._work, table, self._work.frames(_BARE_WRITERS, self._bare_each)))

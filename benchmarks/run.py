@@ -131,6 +131,13 @@ class Races:
         return f"{100 * self.failed / sum(r.done + r.failed for r in self.races):.1f} %"
 
 
+def local_lake(system: System) -> Path:
+    """Locate the tables of a system that has them on a disk."""
+    lake = system.settings.lake
+    assert isinstance(lake, Path)
+    return lake
+
+
 def race(writers: Sequence[Callable[[], tuple[int, int]]]) -> Race:
     """Let writers start together, a thread for each.
 

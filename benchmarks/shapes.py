@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.results import Result, compared, limited
-from benchmarks.run import PATIENCE, Race, Run, race
+from benchmarks.run import PATIENCE, Race, Run, local_lake, race
 from benchmarks.tables import Audit, audit, frame, read_direct, total, version_of
 from benchmarks.work import APPEND
 from benchmarks.writers import clients, queued, succeeded
@@ -45,7 +45,7 @@ def small_files(run: Run) -> list[Result]:
 
         pairs = zip(made, frames, strict=True)
         done = race([partial(write, client, own) for client, own in pairs])
-        path = system.settings.lake / "small"
+        path = local_lake(system) / "small"
         found = audit(path, [f for own in frames for f in own], failed=done.failed)
         most, commits = _files_per_partition_and_commit(path), version_of(path) + 1
     notes = (

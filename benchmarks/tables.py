@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from deltalake import DeltaTable
+
+from deltaq.tasks.location import Location
+from deltaq.worker.engines.urls import open_table
 
 #: Rows of one append or merge.
 ROWS = 1000
@@ -46,7 +47,7 @@ class Audit:
         return f"{self.failed} failed, {self.lost} lost, {self.doubled} doubled"
 
 
-def audit(table: Path, expected: Iterable[pa.Table], *, failed: int = 0) -> Audit:
+def audit(table: Location, expected: Iterable[pa.Table], *, failed: int = 0) -> Audit:
     """Compare the keys in a table with those of the frames that were written to it.
 
     Keys that were not expected count as doubled.
@@ -67,11 +68,11 @@ def total(audits: Iterable[Audit]) -> Audit:
     )
 
 
-def read_direct(table: Path, columns: list[str] | None = None) -> pa.Table:
+def read_direct(table: Location, columns: list[str] | None = None) -> pa.Table:
     """Read a table with delta-rs, without a queue."""
-    return DeltaTable(str(table)).to_pyarrow_table(columns=columns)
+    return open_table(table).to_pyarrow_table(columns=columns)
 
 
-def version_of(table: Path) -> int:
+def version_of(table: Location) -> int:
     """Tell the newest version of a table."""
-    return DeltaTable(str(table)).version()
+    return open_table(table).version()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from benchmarks.tables import ROWS, frame
 from deltaq.client import Client, Future, Outcome
+from deltaq.tasks.location import Location
+from deltaq.worker.engines.urls import open_table, storage_options
 
 #: Rows of the table that is merged into.
 MERGED_ROWS = 200_000
@@ -35,20 +36,20 @@ class Work:
     first: Callable[[], pa.Table]
     frame: Callable[[int, int], pa.Table]
     submit: Callable[[Client, str, pa.Table], Future[Outcome]]
-    bare: Callable[[Path, pa.Table], object]
+    bare: Callable[[Location, pa.Table], object]
 
     def frames(self, writers: int, count: int) -> list[list[pa.Table]]:
         """Make the frames of each writer."""
         return [[self.frame(w, n) for n in range(count)] for w in range(1, writers + 1)]
 
 
-def append_bare(table: Path, rows: pa.Table) -> None:
+def append_bare(table: Location, rows: pa.Table) -> None:
     """Append with delta-rs."""
-    write_deltalake(str(table), rows, mode="append")
+    write_deltalake(str(table), rows, mode="append", storage_options=storage_options(table))
 
 
-def _merge_bare(table: Path, rows: pa.Table) -> None:
-    merger = DeltaTable(str(table)).merge(
+def _merge_bare(table: Location, rows: pa.Table) -> None:
+    merger = open_table(table).merge(
         rows, "target.key = source.key", source_alias="source", target_alias="target"
     )
     merger.when_matched_update_all().when_not_matched_insert_all().execute()

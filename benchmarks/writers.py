@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
@@ -13,6 +12,7 @@ from deltalake.exceptions import DeltaError
 from benchmarks.run import PATIENCE
 from benchmarks.work import Work
 from deltaq.client import Client, DeltaqError, Future, Outcome
+from deltaq.tasks.location import Location
 from deltaq.worker import System
 
 #: What a race runs in a thread; how many writes succeeded, how many failed.
@@ -57,7 +57,7 @@ def queued(
     return [partial(write, client, own) for client, own in zip(made, frames, strict=True)]
 
 
-def bare(work: Work, table: Path, frames: Sequence[Sequence[pa.Table]]) -> list[Writer]:
+def bare(work: Work, table: Location, frames: Sequence[Sequence[pa.Table]]) -> list[Writer]:
     """Make writers that use delta-rs and take a failed write for what it is."""
 
     def write(own: Sequence[pa.Table]) -> tuple[int, int]:
