@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deltaq.tasks.connection import Scripts
 from deltaq.tasks.settings import Settings, load_settings
-from deltaq.tasks.workers import read_workers
+from deltaq.tasks.workers import WorkerFacts, beat, read_workers
 from deltaq.worker.disks import Disks, look_at
 from deltaq.worker.health import Health, Heartbeat
 from deltaq.worker.warm import WarmSpark, WarmState
@@ -149,3 +150,20 @@ def test_signs_of_life_go_on_by_themselves_and_end_with_a_goodbye(
         heartbeat.close()
 
         assert read_workers(client) == []
+
+
+def test_hundreds_of_workers_are_looked_at_less_often_than_each_gives_a_sign(
+    heartbeat: Heartbeat, own_redis: RedisServer
+) -> None:
+    with own_redis.client() as client:
+        scripts = Scripts(client)
+        for n in range(300):
+            beat(scripts, WorkerFacts(name=f"w{n}"))
+        heartbeat.beat()
+        assert len(heartbeat.workers) == 301
+        beat(scripts, WorkerFacts(name="new"))
+
+        heartbeat.beat()
+
+        assert len(heartbeat.workers) == 301
+        assert len(read_workers(client)) == 302

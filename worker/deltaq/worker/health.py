@@ -34,6 +34,10 @@ from deltaq.worker.warm import WarmSpark, WarmState
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two looks at all workers, for each there is: from 100 on they look less often
+#: than they give signs, or the work of Redis would grow with the square of their number.
+_LOOK_PER_WORKER = 0.02
+
 
 class Health:
     """What can be said of one worker at any time, without waiting for anything.
@@ -149,6 +153,7 @@ class Heartbeat:
         self._health = health
         self._closing = threading.Event()
         self._workers: list[WorkerStatus] = []
+        self._look_at = 0.0
         self._thread = threading.Thread(target=self._run, name="deltaq-heartbeat", daemon=True)
 
     @property
@@ -187,7 +192,9 @@ class Heartbeat:
         heard = self._health.redis
         try:
             beat(self._scripts, self._health.facts())
-            self._workers = read_workers(self._redis)
+            if time.monotonic() >= self._look_at:
+                self._workers = read_workers(self._redis)
+                self._look_at = time.monotonic() + _LOOK_PER_WORKER * len(self._workers)
         except DeltaqError as exc:
             if heard.error is None:
                 logger.warning("no sign of life given: %s", exc)
