@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from deltaq.tasks.s3 import S3Options
 from deltaq.tasks.settings import load_settings
 from deltaq.worker.spark_s3 import s3_conf, s3_options
+from tests.support.pages import ROOT, rows
 
 S3A = "spark.hadoop.fs.s3a."
 PROVIDER = f"{S3A}aws.credentials.provider"
@@ -64,6 +67,21 @@ def test_no_commit_in_s3_is_replaced_however_its_path_is_written() -> None:
 
     assert conf["spark.delta.logStore.s3a.impl"] == "deltaq.S3LogStore"
     assert conf["spark.delta.logStore.s3.impl"] == "deltaq.S3LogStore"
+
+
+def test_each_setting_is_told_to_users_with_a_reason() -> None:
+    options = S3Options(
+        endpoint="http://minio:9000",
+        access_key_id="name",
+        secret_access_key="secret",
+        session_token="token",
+    )
+    page = (ROOT / "docs" / "spark.md").read_text()
+    table = page.partition("With lake or staging area in S3")[2].partition("\n\nLeft as")[0]
+
+    told = {name for row in rows(table) for name in re.findall(r"`(spark\.[\w.]+)`", row[0])}
+
+    assert told == set(s3_conf(options))
 
 
 def test_only_a_lake_or_staging_area_in_s3_needs_it() -> None:

@@ -64,7 +64,7 @@ def provide_jars(
     except OSError as exc:
         raise ConfigurationError(
             f"jars: {folder} cannot be used: {exc.strerror}; set 'jars' to another folder, or "
-            f"put there: {_named([name for jars in needed for name in pinned_jars(jars)])}"
+            f"put there: {some_of([name for jars in needed for name in pinned_jars(jars)])}"
         ) from exc
     return [folder / name for jars in needed for name in pinned_jars(jars)]
 
@@ -115,7 +115,7 @@ def _fetch(settings: Settings, jars: JarSet, java: Path, abort: threading.Event)
         wrong = missing_jars(fetched, jars)
         if wrong:
             raise ConfigurationError(
-                f"JARs could not be fetched ({_named(wrong)} missing or not as pinned): "
+                f"JARs could not be fetched ({some_of(wrong)} missing or not as pinned): "
                 f"{_reason(output)}. Check the network, name a reachable Maven repository with "
                 f"'ivy_settings', or put the JARs into {settings.jars}"
             )
@@ -158,7 +158,8 @@ def _ivy_jar() -> Path:
     return found[-1]
 
 
-def _named(files: list[str]) -> str:
+def some_of(files: list[str]) -> str:
+    """Name the first few files and tell how many more there are."""
     more = len(files) - _NAMED
     return ", ".join(files[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 

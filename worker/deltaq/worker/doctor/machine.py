@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from deltaq.tasks.errors import ConfigurationError
 from deltaq.tasks.settings import Settings
 from deltaq.worker.doctor.finding import Finding, fine, warning, wrong
-from deltaq.worker.jars import jar_sets, missing_jars
+from deltaq.worker.jars import jar_sets, missing_jars, some_of
 from deltaq.worker.java import find_java
 
 #: Module and distribution of what only workers need, with and without Spark.
@@ -29,7 +29,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     if missing:
         yield wrong(
             "worker",
-            f"a worker lacks {', '.join(missing)}",
+            f"a worker lacks {some_of(missing)}",
             "pip install 'deltaq[worker]', or spark=off to do without Spark",
         )
         return
@@ -55,9 +55,9 @@ def _check_java(settings: Settings) -> Iterator[Finding]:
     if missing:
         yield warning(
             "jars",
-            f"{settings.jars} lacks {', '.join(missing)}",
-            "the first worker with Spark fetches them from Maven Central (13 MB); without a "
-            "network, put them there",
+            f"{settings.jars} lacks {some_of(missing)}",
+            "the first worker with Spark fetches them from Maven Central; without a network, "
+            "put them there",
         )
     else:
         yield fine("jars", f"all in {settings.jars}")
