@@ -5,12 +5,21 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deltaq.tasks.errors import ConfigurationError, InvalidRequest
 from deltaq.tasks.policy import Policy, default_policy, policy_properties, table_policy
 from deltaq.tasks.request import Optimize, Vacuum
 from deltaq.tasks.settings import load_settings
-from deltaq.worker.maintenance.slicing import Partition, packs, to_rewrite
+from deltaq.worker.maintenance.slicing import (
+    Partition,
+    bins,
+    count_bins,
+    is_large,
+    packs,
+    to_rewrite,
+)
 from deltaq.worker.maintenance.wishes import TIERS, Survey, Wish, wish_for
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
@@ -172,13 +181,37 @@ def test_rows_are_ordered_and_files_removed_as_often_as_the_policy_says() -> Non
 
 
 def test_partitions_are_chosen_in_one_order_and_gathered_to_commits_of_some_size() -> None:
-    found = [partition(400, KiB, name=name) for name in "dbca"] + [partition(1, KiB, name="e")]
+    found = [partition(900, KiB, name=name) for name in "dbca"] + [partition(1, KiB, name="e")]
 
     todo = to_rewrite(found, ordered=False, min_files=0)
 
     assert [p.values for p in todo] == [("a",), ("b",), ("c",), ("d",)]
     assert [len(pack) for pack in packs(todo, ordered=False)] == [2, 2]
     assert len(to_rewrite(found, ordered=True, min_files=0)) == 5
-    assert to_rewrite(found, ordered=False, min_files=401) == []
+    assert to_rewrite(found, ordered=False, min_files=901) == []
     large = [partition(1, 40 * KiB * KiB, name=name) for name in "ab"]
     assert [len(pack) for pack in packs(large, ordered=True)] == [1, 1]
+    assert [is_large(p) for p in (todo[0], large[0])] == [False, False]
+    assert is_large(partition(2001, KiB))
+    assert is_large(partition(2, 40 * KiB * KiB))
+
+
+def test_files_next_to_each_other_go_into_bins_until_no_two_go_together() -> None:
+    def found(*sizes: int) -> list[list[int]]:
+        return [list(bin_) for bin_ in bins(sizes, 10)]
+
+    assert found() == found(3) == found(6, 6, 6) == []
+    assert found(3, 3, 3, 3) == [[0, 1, 2]]
+    assert found(10, 3, 3, 9, 1, 1) == [[1, 2], [3, 4]]
+    assert found(*[0] * 4001) == [list(range(4000))]
+    assert count_bins([1, 1, 8, 1, 1, 8, 1, 1], 10) == 3
+    assert count_bins([0] * 8001, 10) == 3  # the third puts together what two became
+    assert count_bins([6, 6, 6], 10) == 0
+
+
+@given(st.lists(st.integers(1, 12), max_size=40))
+def test_bins_take_each_file_once_and_come_to_an_end(sizes: list[int]) -> None:
+    chosen = [place for bin_ in bins(sizes, 12) for place in bin_]
+    assert len(chosen) == len(set(chosen))
+    assert all(len(b) > 1 and sum(sizes[b.start : b.stop]) <= 12 for b in bins(sizes, 12))
+    assert count_bins(sizes, 12) < max(1, len(sizes))

@@ -31,6 +31,8 @@ REOPEN_AFTER = 20
 _OURS = 5.0
 #: Tables held open: 50 kB each, and 20 kB for each commit since the checkpoint.
 _MOST_OPEN = 1024
+#: No vacuum is under way.
+NOTHING_UNNEEDED: tuple[object, int, list[str]] = (None, -1, [])
 
 
 class Handle:
@@ -48,8 +50,9 @@ class Handle:
         self._entry: object = None
         #: When the log was last looked at, or written to, ``time.monotonic()``.
         self._looked_at = 0.0
-        #: What is left of the files that a vacuum in slices removes, and which vacuum that is.
-        self.unneeded: tuple[object, list[str]] = (None, [])
+        #: Which vacuum in slices there is, at which version it was listed, and what is left of
+        #: the files that it removes.
+        self.unneeded = NOTHING_UNNEEDED
         self._ledgers: dict[str, int] = {}
         self._checkpoint: int | None = None
 

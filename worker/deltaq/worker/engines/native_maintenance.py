@@ -25,7 +25,7 @@ from deltaq.tasks.request import (
 from deltaq.tasks.slices import Slices
 from deltaq.worker.durable import sync_commit
 from deltaq.worker.engines import NotNative
-from deltaq.worker.engines.handles import Handle
+from deltaq.worker.engines.handles import NOTHING_UNNEEDED, Handle
 from deltaq.worker.engines.native_limits import maps_columns
 from deltaq.worker.engines.native_optimize import SLICE_SECONDS, Matching, optimize
 from deltaq.worker.engines.urls import open_table
@@ -90,7 +90,8 @@ def maintain(
         done = _vacuum(handle, request, begun, keep_versions)
     for version in range(before + 1, table.version() + 1):
         sync_commit(handle.path, version)
-    handle.forget()
+    if not isinstance(request, Vacuum):  # which commits nothing
+        handle.forget()
     handle.refresh()
     return done
 
@@ -119,7 +120,7 @@ def _vacuum(
         done += len(chunk)
         if found and time.monotonic() > until:
             return Done(more=_slices(request, done=done, total=total))
-    handle.unneeded = (None, [])
+    handle.unneeded = NOTHING_UNNEEDED
     remove_checksums(handle.path)
     return Done()
 
@@ -132,15 +133,16 @@ def _left(handle: Handle, request: Vacuum, keep_versions: Sequence[int]) -> list
     """
     table = handle.existing()
     vacuum = (request.request_id, request.retention_hours, tuple(keep_versions))
-    if handle.unneeded[0] == vacuum:
-        # By the last part, which no folder's way of writing a value changes.
-        needed = {uri.rpartition("/")[2] for uri in table.file_uris()}
-        found = [n for n in handle.unneeded[1] if n.rpartition("/")[2] not in needed]
-    else:
+    listed_for, listed_at, found = handle.unneeded
+    if listed_for != vacuum:
         found = _unneeded(
             table, hours=request.retention_hours, force=request.force, keep_versions=keep_versions
         )
-    handle.unneeded = (None, []) if request.dry_run else (vacuum, found)
+    elif listed_at != table.version():
+        # By the last part, which no folder's way of writing a value changes.
+        needed = {uri.rpartition("/")[2] for uri in table.file_uris()}
+        found = [name for name in found if name.rpartition("/")[2] not in needed]
+    handle.unneeded = NOTHING_UNNEEDED if request.dry_run else (vacuum, table.version(), found)
     return found
 
 

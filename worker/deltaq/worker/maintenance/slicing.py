@@ -16,7 +16,9 @@ import msgspec
 #: Bytes; what delta-rs takes for a small file unless told otherwise.
 TARGET_BYTES = 100 * 1024 * 1024
 #: Files and bytes that are rewritten in one commit.
-_PACK_FILES, _PACK_BYTES = 1000, 64 * 1024 * 1024
+_PACK_FILES, _PACK_BYTES = 2000, 64 * 1024 * 1024
+#: Bytes that are ordered in one commit: it takes several times as long as putting them together.
+_ORDER_BYTES = 16 * 1024 * 1024
 #: Files of a bin; its bytes are those of the file that it becomes.
 _BIN_FILES = 4000
 
@@ -94,12 +96,13 @@ def count_bins(sizes: Sequence[int], most_bytes: int) -> int:
 
 def packs(partitions: Sequence[Partition], *, ordered: bool) -> Iterator[list[Partition]]:
     """Gather partitions, in order, that are rewritten in one commit."""
+    most_bytes = _ORDER_BYTES if ordered else _PACK_BYTES
     pack: list[Partition] = []
     files = size_bytes = 0
     for partition in partitions:
         more_files = partition.files if ordered else partition.small_files
         more_bytes = partition.size_bytes if ordered else partition.small_bytes
-        if pack and (files + more_files > _PACK_FILES or size_bytes + more_bytes > _PACK_BYTES):
+        if pack and (files + more_files > _PACK_FILES or size_bytes + more_bytes > most_bytes):
             yield pack
             pack, files, size_bytes = [], 0, 0
         pack.append(partition)

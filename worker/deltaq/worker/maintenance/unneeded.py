@@ -37,9 +37,10 @@ def remove_files(table: Location, names: Iterable[str]) -> None:
         if isinstance(table, S3Path):
             table.remove_below(names)
             return
+        folder = str(table)
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{table}/{name}")  # noqa: PTH108 - paths take longer than the deed
+                os.unlink(f"{folder}/{name}")  # noqa: PTH108 - paths take longer than the deed
     except OSError as exc:
         raise StorageUnavailable(f"{exc.filename}: cannot be removed: {exc.strerror}") from exc
 
