@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import deltaq.worker.warm
 from deltaq.tasks.errors import ConfigurationError, EngineUnavailable
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.health import Health
@@ -76,6 +77,28 @@ def test_a_killed_jvm_is_noticed_told_and_replaced(
     assert warm_spark.session(timeout=240).range(3).count() == 3
     assert warm_spark.jvm_pid != killed
     assert "spark" not in health.problems()
+
+
+def test_a_start_that_failed_is_tried_again_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setattr(deltaq.worker.warm, "_TRY_AGAIN", 0.01)
+    moves: list[WarmState] = []
+    warm = WarmSpark(load_settings(lake=tmp_path))
+    move = warm._move
+
+    def noted(state: WarmState) -> None:
+        moves.append(state)
+        move(state)
+
+    monkeypatch.setattr(warm, "_move", noted)
+    warm.start()
+    wait_until(lambda: moves.count(WarmState.FAILED) > 2)
+    warm.stop()
+
+    assert len(caplog.records) == 1
+    assert warm.state is WarmState.STOPPED
 
 
 def test_a_wait_for_spark_ends_in_time(warm_spark: WarmSpark, tmp_path: Path) -> None:

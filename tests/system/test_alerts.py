@@ -1,7 +1,6 @@
 """Each alert is provoked on a real system, under a real Prometheus, and clears by itself.
 
-The rules are those that are shipped, with shorter times. What takes a Spark or a full memory is
-provoked in ``tests/unit/test_alert_rules.py`` and ``tests/integration/test_health.py``.
+The rules are those that are shipped, with shorter times.
 """
 
 from __future__ import annotations
@@ -11,10 +10,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -25,9 +26,11 @@ from tests.support.disk import Disk, small_disk
 from tests.support.programs import environment
 from tests.support.prometheus import ALERTS, Prometheus, free_port, get, prometheus
 from tests.support.redis import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until as wait_until_often
 
 ROWS = pa.table({"n": [1]})
+#: Workers and Prometheus are asked for pages, which take their time to make.
+wait_until = partial(wait_until_often, every=0.1)
 #: Seconds in which a worker's end must be known everywhere.
 KNOWN_WITHIN = 10.0
 
@@ -35,11 +38,11 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 
 
 class Site:
-    """Two workers on a small disk, and a Prometheus that watches them."""
+    """Workers on a small disk, two of them always, and a Prometheus that watches them."""
 
     def __init__(self, folder: Path, redis: RedisServer, disk: Disk) -> None:
         self.folder, self.redis, self.disk = folder, redis, disk
-        self.ports = {"a": free_port(), "b": free_port()}
+        self.ports = {name: free_port() for name in "abc"}
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.settings = {
             "lake": str(disk.root / "lake"),
@@ -52,10 +55,11 @@ class Site:
         }
         self.prometheus: Prometheus
 
-    def start(self, name: str) -> None:
-        env = environment(**{f"DELTAQ_{n.upper()}": v for n, v in self.settings.items()})
+    def start(self, name: str, *, prefix: Sequence[str] = (), **settings: str) -> None:
+        given = {**self.settings, **settings}
+        env = environment(**{f"DELTAQ_{n.upper()}": v for n, v in given.items()})
         command = [sys.executable, "-m", "deltaq.worker", "worker", "--name", f"{name}@test"]
-        command += ["--metrics-port", str(self.ports[name])]
+        command = [*prefix, *command, "--metrics-port", str(self.ports[name])]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.workers[name] = subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
@@ -72,7 +76,7 @@ class Site:
             return 0, str(exc)
 
     def wait_ready(self) -> None:
-        for name in self.ports:
+        for name in "ab":
             wait_until(
                 lambda name=name: self.page(name, "readyz")[0] == 200,  # type: ignore[misc]
                 within=30,
@@ -225,8 +229,67 @@ def test_the_end_of_all_workers_is_told_until_there_are_some(site: Site, client:
     with site.redis.client() as redis:
         assert redis.zcard(keys.WORKERS) == 0  # they said goodbye
 
-    for name in site.ports:
+    for name in "ab":
         site.start(name)
     assert future.result(30)
     site.wait_ready()
     site.wait_calm()
+
+
+class Memory:
+    """The memory of a machine as one worker sees it: its own ``/proc/meminfo``, which a test writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "meminfo"
+        self._real = Path("/proc/meminfo").read_text()
+        self.use(0.5)
+        #: What starts a program that sees it.
+        self.prefix = ["unshare", "--mount", "sh", "-c"]
+        self.prefix += ['mount --bind "$0" /proc/meminfo && exec "$@"', str(self._file)]
+
+    def use(self, share: float) -> None:
+        """Have a share of it used."""
+        total = int(re.search(r"MemTotal: +(\d+)", self._real)[1])  # type: ignore[index]
+        free = f"MemAvailable: {int(total * (1 - share))} kB"
+        self._file.write_text(re.sub("MemAvailable: .*", free, self._real))
+
+
+@pytest.fixture(scope="module")
+def memory(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Memory:
+    """That of worker c, which is started with it, and with Spark."""
+    memory = Memory(tmp_path_factory.mktemp("memory"))
+    site.start("c", prefix=memory.prefix, spark="on", spark_master="local[1]")
+    return memory
+
+
+def test_a_full_memory_is_told_until_there_is_some(site: Site, memory: Memory) -> None:
+    wait_until(lambda: site.page("c", "healthz")[0] == 200, within=30)
+    memory.use(0.95)
+
+    site.wait_firing("DeltaqMemoryHigh")
+    assert "deltaq_memory_used_ratio 0.95" in site.page("c", "metrics")[1]
+
+    memory.use(0.5)
+    wait_until(
+        lambda: "DeltaqMemoryHigh" not in site.prometheus.firing(),
+        within=20,
+        saying=site.prometheus.firing,
+    )
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("memory")
+def test_a_spark_that_died_is_told_until_another_is_warm(site: Site) -> None:
+    def is_warm() -> bool:
+        warm = 'deltaq_spark_state{state="ready"} 1.0' in site.page("c", "metrics")[1]
+        return warm and "DeltaqSparkDown" not in site.prometheus.firing()
+
+    wait_until(is_warm, within=240, saying=lambda: site.page("c", "readyz"))
+    (jvm,) = psutil.Process(site.workers["c"].pid).children()
+    jvm.kill()
+
+    site.wait_firing("DeltaqSparkDown")
+    status, said = site.page("c", "readyz")
+    assert (status, list(json.loads(said)["problems"])) == (503, ["spark"])
+
+    wait_until(is_warm, within=240, saying=lambda: site.page("c", "readyz"))

@@ -11,8 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +30,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.timeout(180)
 
 ROWS = pa.table({"id": [1, 2], "note": ["rows-do-not-pass-by-here", "b"]})
-WORKER = "flowery@here"
+WORKER, SECOND = "flowery@here", "second@here"
 
 
 @dataclass(kw_only=True)
@@ -43,21 +45,39 @@ class Scene:
     def client(self) -> Client:
         return Client(lake=self.lake, **self.redis.settings("client"))
 
+    @contextmanager
+    def worker_beside(self, name: str) -> Iterator[None]:
+        """Run another worker, of which Flower hears when it comes."""
+        log = self.lake.parent / f"{name}.log"
+        with log.open("wb") as output:
+            worker = start_worker(name, self.redis, self.lake, output)
+        try:
+            wait_until(lambda: "serves" in log.read_text(), within=60, saying=log.read_text)
+            yield
+        finally:
+            worker.terminate()
+            assert worker.wait(60) == 0, log.read_text()
+
+
+def start_worker(
+    name: str, redis: TlsRedis, lake: Path, output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    given = {f"DELTAQ_{n.upper()}": v for n, v in redis.settings("worker").items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "deltaq.worker", "worker", "--name", name],
+        env=environment(DELTAQ_LAKE=str(lake), DELTAQ_SPARK="off", **given),
+        stdout=output,
+        stderr=output,
+    )
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("flower")
     log, lake = folder / "worker.log", folder / "lake"
     with tls_redis() as server:
-        given = {f"DELTAQ_{n.upper()}": v for n, v in server.settings("worker").items()}
-        env = environment(DELTAQ_LAKE=str(lake), DELTAQ_SPARK="off", **given)
         with log.open("wb") as output:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "deltaq.worker", "worker", "--name", WORKER],
-                env=env,
-                stdout=output,
-                stderr=output,
-            )
+            worker = start_worker(WORKER, server, lake, output)
         flower = FlowerServer(folder / "flower.log", server.settings("flower"))
         try:
             wait_until(lambda: "serves" in log.read_text(), within=60, saying=log.read_text)
@@ -194,11 +214,17 @@ def test_a_backfill_is_the_parent_of_its_parts(scene: Scene, page: Browser, tmp_
 
 
 def test_revoking_a_waiting_request_cancels_it(scene: Scene, page: Browser) -> None:
-    lease = keys.lease("held")
-    with scene.redis.connect("admin") as admin, scene.client() as client:
+    with scene.client() as client:
+        revoke_a_waiting_request(scene, page, client, table="held")
+
+
+def revoke_a_waiting_request(scene: Scene, page: Browser, client: Client, *, table: str) -> None:
+    """Click on its button in Flower, and see it cancelled."""
+    lease = keys.lease(table)
+    with scene.redis.connect("admin") as admin:
         admin.hset(lease, mapping={"token": "t", "fence": 1, "holder": "somebody"})
         try:
-            future = client.append("held", ROWS)
+            future = client.append(table, ROWS)
             task = f"/task/{future.request_id}"
             see(lambda: page.open(task) and page.find("#task-revoke"), saying=page.tasks)
 
@@ -237,7 +263,7 @@ def test_the_worker_is_online_with_the_tasks_it_has_done(scene: Scene, page: Bro
 
     see(lambda: shown() == told(), saying=lambda: (shown(), told()))
     assert min(shown()[:3]) > 0
-    assert online(page) == [WORKER]
+    see(lambda: online(page) == [WORKER], saying=page.workers)
 
 
 def test_no_page_and_no_process_shows_a_password_or_rows(scene: Scene, page: Browser) -> None:
@@ -264,12 +290,30 @@ def test_the_accounts_may_do_all_that_was_needed(scene: Scene, page: Browser) ->
         assert admin.acl_log() == []
 
 
+def test_a_second_worker_is_seen_with_its_tasks_and_what_is_revoked_is_cancelled_once(
+    scene: Scene, page: Browser
+) -> None:
+    with scene.worker_beside(SECOND):
+        see(lambda: set(online(page)) == {WORKER, SECOND}, saying=page.workers)
+
+        def both_have_committed() -> bool:
+            client.append("shared", ROWS).result(30)
+            done = [r for r in of_table(page, "shared") if r["State"] == "SUCCESS"]
+            return {r["Worker"] for r in done if r["Name"] == "deltaq.append"} == {WORKER, SECOND}
+
+        with scene.client() as client:
+            see(both_have_committed, saying=page.tasks)
+            revoke_a_waiting_request(scene, page, client, table="held-too")
+    see(lambda: online(page) == [WORKER], saying=page.workers)
+
+
 def test_a_killed_worker_is_offline_within_ten_seconds(scene: Scene, page: Browser) -> None:
-    assert online(page) == [WORKER]
+    see(lambda: online(page) == [WORKER], saying=page.workers)
 
     os.kill(scene.worker.pid, signal.SIGKILL)
 
     killed = time.monotonic()
     see(lambda: not online(page), saying=page.workers)
     assert time.monotonic() - killed < 10
-    assert [(r["Worker"], r["Status"]) for r in page.workers()] == [(WORKER, "Offline")]
+    shown = {row["Worker"]: row["Status"] for row in page.workers()}
+    assert shown == {WORKER: "Offline", SECOND: "Offline"}  # one killed, one stopped

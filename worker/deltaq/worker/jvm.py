@@ -54,6 +54,10 @@ class Jvm:
         """Whether the process runs."""
         return self._process.poll() is None
 
+    def wait(self) -> None:
+        """Wait until the process has ended."""
+        self._process.wait()
+
     def obituary(self) -> str:
         """Say how it ended and what it said last."""
         self._listener.join(timeout=1.0)

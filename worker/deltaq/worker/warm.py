@@ -66,8 +66,10 @@ _CONF = {
 #: Lists to which a user's value is added; without ours there is no Delta.
 _JOINED = ("spark.jars", "spark.sql.extensions")
 
-#: Seconds after which a start that failed is tried again by whoever needs Spark.
+#: Seconds after which a start that failed is tried again.
 _TRY_AGAIN = 30.0
+#: Seconds after which a JVM that died is replaced, unless somebody needs Spark sooner.
+_REPLACED_AFTER = 5.0
 
 
 class WarmState(StrEnum):
@@ -96,6 +98,7 @@ class WarmSpark:
         self._state = WarmState.STOPPED
         self._error: DeltaqError | None = None
         self._failed_at = 0.0
+        self._told = ""  # the last error that was logged
         self._died = False
         self._abort = threading.Event()
         self._thread: threading.Thread | None = None
@@ -132,6 +135,7 @@ class WarmSpark:
             if self.state in (WarmState.STARTING, WarmState.READY):
                 return
             self._clear()
+            self._abort.set()  # that of a thread which waits to do the same
             self._abort = threading.Event()
             self._move(WarmState.STARTING)
             self._thread = threading.Thread(
@@ -206,13 +210,27 @@ class WarmSpark:
             with self._changed:
                 if not abort.is_set():
                     self._fail(_as_start_error(exc))
+            self._start_again(abort, after=_TRY_AGAIN)
             return
         with self._changed:
+            if abort.is_set():
+                return
+            assert self._jvm is not None
+            jvm, self._session, self._told = self._jvm, session, ""
+            self._move(WarmState.READY)
+            _log.info("Spark is warm after %.1f s", time.monotonic() - began)
+            self._on_ready()
+        jvm.wait()
+        with self._changed:
+            self._notice_death()
+        self._start_again(abort, after=_REPLACED_AFTER)
+
+    def _start_again(self, abort: threading.Event, *, after: float) -> None:
+        """Start another JVM after some seconds, unless somebody has done so or ended it all."""
+        abort.wait(after)
+        with self._changed:
             if not abort.is_set():
-                self._session = session
-                self._move(WarmState.READY)
-                _log.info("Spark is warm after %.1f s", time.monotonic() - began)
-                self._on_ready()
+                self.start()
 
     def _start_session(self, abort: threading.Event) -> SparkSession:
         java = find_java()
@@ -240,7 +258,9 @@ class WarmSpark:
 
     def _fail(self, error: DeltaqError) -> None:
         self._failed_at = time.monotonic()
-        _log.error("%s", error)
+        if self._told != error.message:
+            _log.error("%s", error)
+        self._told = error.message
         self._error = error
         self._move(WarmState.FAILED)
 
