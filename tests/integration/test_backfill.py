@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -488,6 +489,50 @@ def test_a_table_that_changed_meanwhile_refuses_what_was_prepared_for_it_until_i
     loads.end(manifest)
     assert future.result(30).rows == 600
     assert loads.rows(manifest) == sorted([*there, *range(600, 1200)])
+
+
+@pytest.mark.parametrize("late", ["before its commit", "after its commit"])
+def test_a_process_that_was_stopped_before_a_resume_changes_nothing_after_it(
+    loads: Loads, client: Client, late: str
+) -> None:
+    manifest = loads.load(prices())
+    backfill, name = loads.backfill(manifest), manifest.backfill_id
+    backfill.decide(Verdict(ending=Ending.FAILED, at_ms=0))
+    loads.end(manifest)
+    (source,) = {Path(piece.path) for part in manifest.parts for piece in part.slices}
+    before, mended = source.read_bytes(), prices(600)
+    pq.write_table(mended, source)
+    client.resume_backfill(name)
+    if late == "after its commit":
+        loads.end(manifest)
+    source.write_bytes(before)  # it has read it by then
+    (stale,) = prepare_here(manifest, loads.settings.lake, loads.folder)
+    backfill.add_part(stale)
+    pq.write_table(mended, source)
+
+    if late == "before its commit":
+        assert loads.end(manifest).ending is Ending.FAILED
+        client.resume_backfill(name)
+        assert loads.end(manifest).ending is Ending.ADOPTED
+
+    assert loads.rows(manifest) == list(range(600, 1200))
+
+
+def test_one_that_was_cancelled_when_all_was_prepared_is_loaded_when_it_is_resumed(
+    loads: Loads, client: Client
+) -> None:
+    manifest = loads.load(prices())
+    for part in prepare_here(manifest, loads.settings.lake, loads.folder):
+        loads.backfill(manifest).add_part(part)
+    with loads.bench.leases.take(manifest.table):  # the request to adopt waits
+        loads.backfills.sweep()
+        assert client.cancel_backfill(manifest.backfill_id)
+    assert loads.end(manifest).ending is Ending.CANCELLED
+
+    future = client.resume_backfill(manifest.backfill_id)
+
+    assert loads.end(manifest).ending is Ending.ADOPTED
+    assert future.result(30).rows == 600
 
 
 def test_the_order_to_adopt_that_a_failed_try_left_does_not_stand_in_for_the_next(

@@ -146,6 +146,7 @@ def test_a_part_that_is_too_large_is_taken_in_rounds(tmp_path: Path) -> None:
 def test_what_a_backfill_left_is_told_from_what_another_did(tmp_path: Path) -> None:
     mine = [
         tmp_path / "g=1" / file_name("a", 0, 0),
+        tmp_path / file_name("a", 0, 0, resumed=2),
         tmp_path / temporary_name(file_name("a", 1, 0)),
     ]
     others = [tmp_path / file_name("b-a", 0, 0), tmp_path / file_name("a-0", 0, 0)]

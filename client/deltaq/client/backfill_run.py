@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from deltaq.client.async_core import AsyncCore
 from deltaq.client.backfill_orders import Order, Sources, each_source, manifest_of
@@ -286,8 +287,9 @@ def _reopened(backfill: Backfill) -> bool:
     if verdict is None or verdict.ending in (Ending.ADOPTING, Ending.ADOPTED):
         return True
     if verdict.cleaned:
-        if mended := replanned(backfill, backfill.manifest()):
-            backfill.replan(mended)
+        manifest = backfill.manifest()
+        mended = replanned(backfill, manifest) or manifest
+        backfill.replan(structs.replace(mended, resumed=manifest.resumed + 1))
         backfill.reopen()
     return verdict.cleaned
 

@@ -72,6 +72,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     types: dict[str, str] = {}
     #: Rules of the table that all rows were found to keep.
     rules: tuple[str, ...] = ()
+    #: As of the manifest by which it was prepared.
+    resumed: int = 0
 
 
 class Ending(StrEnum):

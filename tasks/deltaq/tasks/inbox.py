@@ -93,7 +93,7 @@ class Inbox:
 
         Args:
             request: The request.
-            anew: If it failed before, forget that; it gets another sequence and outcome.
+            anew: If it failed or was cancelled, forget that; it gets another sequence and outcome.
 
         Raises:
             RequestIdConflict: The id was used for a request with other content.

@@ -85,6 +85,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target_file_bytes: int = TARGET_FILE_BYTES
     csv: Csv = Csv()
     parts: tuple[Part, ...]
+    #: How often it was resumed. In the names of its files, so that a process which was stopped
+    #: before, and goes on after, does not replace those that are in the table by now.
+    resumed: int = 0
 
 
 def piece_numbers(number: int, parts: int) -> range:

@@ -5,7 +5,7 @@
 -- ARGV  request (JSON), digest, lane, table, size in bytes,
 --       limit of waiting requests, limit of waiting bytes, epoch to use if there is none,
 --       milliseconds until it expires ('' for never),
---       1 to forget that it failed, if it did, and to accept it anew
+--       1 to forget that it failed or was cancelled, if so, and to accept it anew
 -- Returns one of
 --       accepted, sequence, 1 if the caller must send a wake-up
 --       known, sequence, state, outcome ('' while queued)
@@ -19,8 +19,8 @@ local body, digest, lane, table_name, size = unpack(ARGV, 1, 5)
 local max_requests, max_bytes, new_epoch, left, anew = unpack(ARGV, 6, 10)
 
 local known = redis.call('HMGET', request, 'digest', 'sequence', 'state', 'outcome')
-local failed = anew == '1' and known[3] == 'failed'
-if known[2] and not failed then
+local ended = anew == '1' and (known[3] == 'failed' or known[3] == 'cancelled')
+if known[2] and not ended then
   -- What was read back from the table's log has no digest.
   if known[1] and known[1] ~= digest then return {'conflict'} end
   return {'known', tonumber(known[2]), known[3], known[4] or ''}
@@ -40,7 +40,7 @@ if waiting >= tonumber(max_requests) or (waiting > 0 and bytes + size > tonumber
   return {'full', waiting, bytes}
 end
 
-if failed then redis.call('DEL', request) end
+if ended then redis.call('DEL', request) end
 redis.call('HSETNX', seq, 'epoch', new_epoch)
 local sequence = redis.call('HINCRBY', seq, lane, 1)
 redis.call('XADD', inbox, sequence .. '-0', unpack(fields))

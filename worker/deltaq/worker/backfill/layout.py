@@ -43,6 +43,7 @@ class Layout:
         partition_by: Columns that are not in the files, but in the names of their folders.
         sort_by: Order of the rows within each file; nulls last.
         target_bytes: Bytes of a file, about.
+        resumed: How often the backfill was resumed.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Layout:
         partition_by: Sequence[str],
         sort_by: Sequence[str],
         target_bytes: int,
+        resumed: int = 0,
     ) -> None:
         self._table = table
         self._backfill_id = backfill_id
@@ -61,6 +63,7 @@ class Layout:
         self._partition_by = list(partition_by)
         self._sort_by = [(column, "ascending") for column in sort_by]
         self._target_bytes = target_bytes
+        self._resumed = resumed
         self._folders: set[Path] = set()
         self.files: list[PreparedFile] = []
 
@@ -98,7 +101,7 @@ class Layout:
 
     def _write_file(self, folder: str, values: dict[str, str | None], rows: pa.Table) -> int:
         """Write a file of the first rows, and return how many."""
-        name = file_name(self._backfill_id, self._part, len(self.files))
+        name = file_name(self._backfill_id, self._part, len(self.files), resumed=self._resumed)
         place = self._make_folder(folder)
         temporary = place / temporary_name(name)
         try:

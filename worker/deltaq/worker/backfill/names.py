@@ -27,9 +27,10 @@ _ESCAPED = frozenset("\"#%'*/:=?\\\x7f{}[]^") | {chr(code) for code in range(32)
 _LONGEST = 255
 
 
-def file_name(backfill_id: str, part: int, ordinal: int) -> str:
+def file_name(backfill_id: str, part: int, ordinal: int, *, resumed: int = 0) -> str:
     """Name a prepared file."""
-    return f"part-{part:05d}-{backfill_id}-{ordinal:05d}.snappy.parquet"
+    again = f".{resumed}" if resumed else ""
+    return f"part-{part:05d}{again}-{backfill_id}-{ordinal:05d}.snappy.parquet"
 
 
 def temporary_name(name: str) -> str:
@@ -42,7 +43,7 @@ def temporary_name(name: str) -> str:
 
 def left_behind(table: Path, backfill_id: str) -> Iterator[Path]:
     """Find all files of a backfill in a table's folder, finished or not."""
-    finished = rf"part-\d+-{re.escape(backfill_id)}-\d+\.snappy\.parquet"
+    finished = rf"part-\d+(\.\d+)?-{re.escape(backfill_id)}-\d+\.snappy\.parquet"
     name = re.compile(rf"{finished}|\.{finished}\.[0-9a-f]+\.tmp")
     for folder, folders, files in os.walk(table):
         folders[:] = [f for f in folders if not f.startswith("_delta_log")]

@@ -93,6 +93,7 @@ def prepare(job: Job) -> Prepared:
         partition_by=plan.partition_by,
         sort_by=manifest.sort_by,
         target_bytes=manifest.target_file_bytes,
+        resumed=manifest.resumed,
     )
     pieces: tuple[Part, ...] = ()
     reader = PartReader(part, Path(job.folder), plan.schema, manifest.csv, table=manifest.table)
@@ -116,6 +117,7 @@ def prepare(job: Job) -> Prepared:
         finished_at_ms=time.time_ns() // 1_000_000,
         types=plan.types,
         rules=plan.rules,
+        resumed=manifest.resumed,
     )
 
 

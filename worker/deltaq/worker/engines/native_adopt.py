@@ -101,11 +101,13 @@ class Adopter:
 def _parts(backfill: Backfill, manifest: Manifest) -> list[Prepared]:
     _check_wanted(backfill)
     parts = backfill.parts(manifest)
-    notes = [note for part in parts if (note := backfill.part(part.number)) and not note.pieces]
+    found = [backfill.part(part.number) for part in parts]
+    # What comes from before it was resumed is of a process that was stopped then.
+    notes = [n for n in found if n and not n.pieces and n.resumed == manifest.resumed]
     if len(notes) < len(parts):
         raise InvalidRequest(
             f"backfill {backfill.backfill_id}: {len(parts) - len(notes)} of {len(parts)} parts are "
-            "not prepared"
+            "not prepared; resume it"
         )
     return notes
 
