@@ -31,8 +31,11 @@ def test_the_upkeep_of_a_table_is_told_chosen_done_and_told_of(
 
     code, _, said = shell.run("maintain", "prices", "--history")
     assert (code, said) == (0, "no maintenance in the last 5 commits\n")
-    _, told, _ = shell.run("maintain", "prices", "--set", "zorder=kk")
-    assert b"the policy orders by 'kk', and there is no such column (did you mean 'k'?)" in told
+    code, _, said = shell.run("maintain", "prices", "--set", "zorder=kk")
+    assert (code, "zorder names 'kk', which is not in the table (did you mean 'k'?)" in said) == (
+        1,
+        True,
+    )
     code, told, _ = shell.run("maintain", "prices", "--set", "zorder=k", "--set", "zorder_hours=0")
     assert (code, b"no such column" in told) == (0, False)
     stored, policy = told.decode().splitlines()[:2]
