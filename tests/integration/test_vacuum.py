@@ -24,6 +24,7 @@ from deltaq.tasks.request import Vacuum, new_request_id
 from deltaq.tasks.settings import Settings
 from deltaq.worker.engines import native_maintenance
 from deltaq.worker.lake import Lake
+from deltaq.worker.maintenance import slicing
 from deltaq.worker.maintenance.open_reads import OpenReads
 from tests.support.bench import Bench
 from tests.support.requests import CLIENT_ID
@@ -127,6 +128,31 @@ def test_a_read_that_runs_keeps_its_files(bench: Bench, client: Client, asked: s
     assert bench.redis.exists(keys.open_reads("t")) == 0
     vacuum(bench, client)
     assert data_files(bench) == 1
+
+
+@pytest.mark.parametrize("zorder", [None, "k"])
+def test_readers_of_old_and_new_versions_go_on_while_a_table_is_optimized(
+    bench: Bench, client: Client, zorder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slicing, "_PACK_FILES", 3)
+    monkeypatch.setattr(slicing, "_BIN_FILES", 3)
+    write(bench, 8)
+
+    with Reading(bench, version=4) as old, Reading(bench) as new:
+        client.optimize("t", zorder=zorder).add_done_callback(lambda _: None)
+        bench.committer.drain("t")
+        vacuum(bench, client)  # of all that no reader needs
+        assert (old.rows(), new.rows()) == (50, 80)
+
+    path = bench.settings.lake / "t"
+    vacuum(bench, client, retention_hours=168, force=False)
+    # What the retention covers can be read, before and after the rows were written again.
+    versions = range(DeltaTable(path).version() + 1)
+    rows = [DeltaTable(path, version=v).to_pyarrow_table().num_rows for v in versions]
+    assert rows[:8] == [*range(10, 90, 10)]
+    assert set(rows[8:]) == {80}
+    vacuum(bench, client)
+    assert data_files(bench) == len(DeltaTable(path).file_uris())
 
 
 def test_a_read_whose_worker_died_is_believed_for_a_minute(
