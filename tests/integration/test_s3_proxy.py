@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.support import s3_faults
 from tests.support.s3 import S3Server
-from tests.support.s3_faults import Cut, Refusal, is_conditional_put
+from tests.support.s3_faults import REFUSALS, SLOW_DOWN, Cut, Refusal, is_conditional_put
 from tests.support.s3_proxy import S3Proxy
-
-REFUSALS = [refusal for refusal in vars(s3_faults).values() if isinstance(refusal, Refusal)]
 
 
 @pytest.fixture
@@ -93,7 +90,7 @@ def test_a_refusal_is_what_its_caller_hears(
 
 
 def test_a_part_of_the_calls_is_refused(client: Any, s3_proxy: S3Proxy) -> None:
-    s3_proxy.inflict(s3_faults.SLOW_DOWN, every=2, times=1)
+    s3_proxy.inflict(SLOW_DOWN, every=2, times=1)
 
     put(client, "spared")
     with pytest.raises(ClientError, match="SlowDown"):

@@ -51,6 +51,8 @@ WRONG_REGION_SIGNED = Refusal(
     more={"Region": "eu-central-1"},
 )
 
+REFUSALS = [refusal for refusal in vars().values() if isinstance(refusal, Refusal)]
+
 
 class Cut(StrEnum):
     """Where a connection breaks."""

@@ -97,6 +97,11 @@ BY_JAVA_CLASS: dict[str, type[DeltaqError]] = {
     "InterruptedIOException": LeaseLost,
     "ClosedByInterruptException": LeaseLost,
 }
+#: By the beginning of the full name of a Java class that is not among those above.
+BY_PACKAGE: dict[str, type[DeltaqError]] = {
+    "org.apache.hadoop.fs.s3a.": StorageUnavailable,
+    "software.amazon.awssdk.": StorageUnavailable,
+}
 #: By the Python class, when nothing more telling was found: all of pyspark.errors and
 #: delta.exceptions; ``test_every_exception_of_spark_and_delta_has_a_translation`` holds that.
 BY_PYTHON_CLASS: dict[str, type[DeltaqError]] = {
@@ -225,6 +230,9 @@ def _classify(python_class: str, causes: list[Cause]) -> tuple[type[DeltaqError]
         name = cause.java_class.rpartition(".")[2]
         if name in BY_JAVA_CLASS:
             return BY_JAVA_CLASS[name], cause
+        for package, kind in BY_PACKAGE.items():
+            if cause.java_class.startswith(package):
+                return kind, cause
     return BY_PYTHON_CLASS.get(python_class, RequestError), causes[0]
 
 
