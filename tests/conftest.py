@@ -86,9 +86,14 @@ def place(
 
 
 @pytest.fixture
-def settings(redis_server: RedisServer, place: Location) -> Settings:
+def settings(redis_server: RedisServer, place: Location, tmp_path: Path) -> Settings:
     """Settings for an empty lake and the run's server."""
-    return load_settings(lake=place / "lake", redis_url=redis_server.url, **settings_of(place))
+    return load_settings(
+        lake=place / "lake",
+        redis_url=redis_server.url,
+        backfill_sources=[tmp_path],
+        **settings_of(place),
+    )
 
 
 @pytest.fixture(scope="session")

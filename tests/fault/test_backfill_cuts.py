@@ -30,8 +30,9 @@ MODULE = "tests.support.small_rounds"
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
-    settings = {"spark": "off", "lease_ttl": 1.0, "sweep_interval": 0.1}
-    with embedded(tmp_path / "lake", workers=0, **settings) as system:
+    with embedded(
+        tmp_path / "lake", workers=0, spark="off", lease_ttl=1.0, sweep_interval=0.1
+    ) as system:
         yield system
 
 
@@ -64,7 +65,7 @@ def check_whole(system: System, manifest: Manifest, backfill: Backfill, *, rows:
     verdict = backfill.verdict()
     assert verdict is not None
     assert (verdict.ending, verdict.rows) == (Ending.ADOPTED, rows), verdict
-    path = system.settings.lake / manifest.table
+    path = Path(str(system.settings.lake)) / manifest.table
     table = DeltaTable(str(path))
     ids = table.to_pyarrow_table(columns=["id"]).column("id").to_pylist()
     assert sorted(ids) == list(range(rows))

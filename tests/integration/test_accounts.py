@@ -146,7 +146,7 @@ async def _asked(lake: Path, settings: dict[str, Any]) -> int:
 def test_a_client_account_may_backfill(client: Client, server: TlsRedis, tmp_path: Path) -> None:
     refused(server)
     pq.write_table(ROWS, tmp_path / "rows.parquet")
-    future = client.backfill("loaded", [tmp_path / "rows.parquet"])
+    future = client.backfill("loaded", [tmp_path / "rows.parquet"], upload=True)
     assert client.backfill_progress(future.request_id).table == "loaded"
     assert future.result(60).rows == 2
     assert refused(server) == []

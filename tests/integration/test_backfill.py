@@ -145,7 +145,7 @@ def loader(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Loads]]
     made: list[Loads] = []
 
     def make(**more: Any) -> Loads:
-        given = load_settings(**{"lake": settings.lake, "redis_url": settings.redis_url, **more})
+        given = load_settings(**{**settings.model_dump(exclude_unset=True), **more})
         made.append(Loads(given, tmp_path))
         return made[-1]
 
@@ -367,6 +367,44 @@ def test_one_bad_part_fails_all_before_anything_is_visible(loads: Loads) -> None
     backfill.reopen()
     assert loads.end(manifest).ending is Ending.ADOPTED
     assert len(loads.rows(manifest)) == 2402
+
+
+def test_what_workers_may_not_load_fails_before_anything_is_prepared(
+    loads: Loads, loader: Callable[..., Loads]
+) -> None:
+    strict = loader(backfill_sources=[loads.folder / "incoming"])
+    parts = parquet_parts(loads.folder / "incoming", [prices(n * 600) for n in range(2)])
+    (outside,) = parquet_parts(loads.folder / "outside", [prices()])
+    manifest = manifest_of(SCHEMA, [*parts, msgspec.structs.replace(outside, number=2)])
+    begin(strict.bench.staging, manifest)
+
+    verdict = strict.end(manifest)
+
+    assert verdict.ending is Ending.FAILED
+    assert verdict.error is not None
+    assert verdict.error.code == "invalid_request"
+    assert f"{outside.slices[0].path!r} is" in verdict.error.message
+    assert f"({loads.folder / 'incoming'}): add its folder to backfill_sources" in (
+        verdict.error.message
+    )
+    assert not strict.path(manifest).exists()
+    assert strict.end(strict.load(prices(), table="t")).ending is Ending.FAILED
+
+
+def test_what_was_uploaded_is_loaded_by_workers_that_may_read_nothing_else(
+    loader: Callable[..., Loads],
+) -> None:
+    strict = loader(backfill_sources=[])
+    backfill = Backfill(strict.bench.staging, "uploaded")
+    (part,) = parquet_parts(backfill.uploads, [prices()])
+    relative = msgspec.structs.replace(part.slices[0], path="uploads/0.parquet")
+    manifest = manifest_of(
+        SCHEMA,
+        [msgspec.structs.replace(part, slices=(relative,))],
+        backfill_id="uploaded",
+    )
+    begin(strict.bench.staging, manifest)
+    assert strict.end(manifest).ending is Ending.ADOPTED
 
 
 def test_a_cancelled_backfill_leaves_nothing_behind(loads: Loads) -> None:

@@ -74,6 +74,7 @@ def prepare_here(manifest: Manifest, lake: Path, work: Path, **more: Any) -> lis
             table=str(lake / manifest.table),
             work=str(work),
             worker="test",
+            allowed=("/",),
             piece_numbers=tuple(piece_numbers(part.number, len(manifest.parts))),
             **more,
         )

@@ -81,7 +81,7 @@ def settings_table() -> str:
 
 def _default(name: str, value: object) -> str:
     match value:
-        case None | {}:
+        case None | {} | ():
             return ""
         case SecretStr():
             return f"`{value.get_secret_value()}`"

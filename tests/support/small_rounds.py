@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from deltaq.tasks.backfill import Backfill, Prepared
 from deltaq.tasks.signed_files import SignedFiles
-from deltaq.worker.backfill import work
+from deltaq.worker.backfill.preparing import Job
 from deltaq.worker.backfill.work import Work
 from deltaq.worker.cli import app
 
@@ -60,8 +62,20 @@ def install(place: str) -> None:
     setattr(owner, name, wrapped)
 
 
+def hold(round_bytes: int) -> None:
+    """Have parts of this process prepared in rounds of this size."""
+    function = Work.jobs
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> list[Job]:
+        replace = msgspec.structs.replace
+        return [replace(job, round_bytes=round_bytes) for job in function(*args, **kwargs)]
+
+    setattr(Work, "jobs", wrapped)  # noqa: B010
+
+
 if __name__ == "__main__":
-    work.ROUND_BYTES = int(os.environ.get("ROUND_BYTES", ROUND_BYTES))
+    hold(int(os.environ.get("ROUND_BYTES", ROUND_BYTES)))
     if fault := os.environ.get("FAULT"):
         install(fault)
     app()

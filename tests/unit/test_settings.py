@@ -50,6 +50,18 @@ def test_queues_are_names_with_commas_in_the_environment(monkeypatch: pytest.Mon
     assert load_settings(lake="/lake").queues == ("commits", "reads")
 
 
+def test_folders_to_load_from_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DELTAQ_BACKFILL_SOURCES", "incoming, /data/../history, s3://bucket/in")
+    folders = load_settings(lake="/lake").backfill_sources
+    assert folders[:2] == (tmp_path / "incoming", Path("/data/../history"))
+    assert str(folders[2]) == "s3://bucket/in"
+    with pytest.raises(ConfigurationError, match="backfill_sources"):
+        load_settings(lake="/lake", backfill_sources=["ftp://host/in"])
+    with pytest.raises(ConfigurationError, match="it must be a list of folders"):
+        load_settings(lake="/lake", backfill_sources=7)
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -30,6 +30,7 @@ def test_each_setting_is_told_with_its_source(place: Path, monkeypatch: pytest.M
         "queues = [\n"
         '  "commits",\n'
         "]\n"
+        'backfill_sources = ["/a", "/b"]\n'
         "\n"
         "[spark_conf]\n"
         '"spark.sql.shuffle.partitions" = "8"\n'
@@ -43,8 +44,10 @@ def test_each_setting_is_told_with_its_source(place: Path, monkeypatch: pytest.M
 
     assert (found["lake"].text, found["lake"].source) == (f"{place}/in-variable", "DELTAQ_LAKE")
     assert (found["queues"].text, found["queues"].source) == ("commits", "deltaq.toml:2")
+    assert found["backfill_sources"].value == ["/a", "/b"]
+    assert found["backfill_sources"].text == "/a,/b"
     assert found["spark_memory"].source == "argument"
-    assert found["spark_conf"].source == "DELTAQ_SPARK_CONF, deltaq.toml:6"
+    assert found["spark_conf"].source == "DELTAQ_SPARK_CONF, deltaq.toml:7"
     assert found["lease_ttl"].source == "default"
     assert found["engine"].source == "default"
     assert list(found) == list(Settings.model_fields)

@@ -52,9 +52,10 @@ class Backfills:
         Args:
             table: Name under the lake's root; the table is created if need be.
             sources: A path, a glob or a folder of Parquet, CSV or JSON lines, or a list of them:
-                files that workers see under the same path. Folders are read to their bottom;
-                their names give columns, as in ``day=2024-05-31/``. Or a frame, or an iterable of
-                frames, which are uploaded as they come.
+                files that workers see under the same path, below a folder that their setting
+                ``backfill_sources`` names. Folders are read to their bottom; their names give
+                columns, as in ``day=2024-05-31/``. Or a frame, or an iterable of frames, which
+                are uploaded as they come.
             mode: ``append``; ``overwrite``: replace all rows; ``replace_partitions``: replace those
                 partitions that the sources have rows of.
             partition_by: Columns that partition the table when this creates it.
@@ -64,7 +65,8 @@ class Backfills:
             schema_mode: ``merge``: files may lack columns and have narrower types than others, and
                 columns that the table lacks are added to it.
             parts: About how many parts to cut the sources into; by default by their size.
-            upload: The sources are files that only this machine sees: they are copied.
+            upload: The sources are files that only this machine sees, or that workers may not
+                load: they are copied.
             csv: How CSV is written: delimiter, what stands for null, values that go over lines.
             engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
             request_id: Identity of the backfill; the same once more joins the first.
@@ -74,7 +76,7 @@ class Backfills:
 
         Raises:
             InvalidRequest: A source is not there, matches nothing or tells no format, or the
-                sources have no rows.
+                sources have no rows. By the future: workers may not load from there.
             InvalidFrame: A file is damaged, or has columns that no Delta table can hold; it is
                 named. By the future: the same of what is found in its rows.
             SchemaMismatch: Columns differ between files, or from the table, or one of

@@ -129,6 +129,16 @@ def source_of(location: Location) -> Any:
     return location.open_input() if isinstance(location, S3Path) else location
 
 
+def below(folder: Location, text: str) -> Location:
+    """Locate what a text names: a URL, an absolute path, or a path in a folder."""
+    if not text.startswith("s3://"):
+        return Path(text) if text.startswith("/") else folder / text
+    bucket, _, key = text.removeprefix("s3://").partition("/")
+    if isinstance(folder, S3Path):
+        return S3Path(Bucket(bucket, folder.bucket.options), key)
+    raise ValueError(f"{text}: it is in S3, and the staging area is not")
+
+
 def fetch(locations: Iterable[Location]) -> None:
     """Begin to read files that will be opened soon, where that takes a request for each."""
     for location in locations:

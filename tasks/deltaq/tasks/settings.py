@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         description="When maintenance nobody asked for may begin, as 22:00-06:00, UTC. "
         "Default: always.",
     )
+    backfill_sources: Annotated[tuple[Location, ...], NoDecode] = Field(
+        (),
+        description="Folders from which workers load files, with commas between them in the "
+        "environment. Default: none, so that files are uploaded.",
+    )
     stop_timeout: float = Field(
         45.0, gt=0, description="A worker that was told to stop does so at once after this."
     )
@@ -266,6 +271,15 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, queues: object) -> object:
         return [q.strip() for q in queues.split(",")] if isinstance(queues, str) else queues
+
+    @pydantic.field_validator("backfill_sources", mode="before")
+    @classmethod
+    def _folders(cls, folders: object, info: pydantic.ValidationInfo) -> object:
+        named = folders.split(",") if isinstance(folders, str) else folders
+        if not isinstance(named, list | tuple):
+            raise ValueError("it must be a list of folders")
+        options = cls._s3_options(info.data)
+        return [parse_location(str(folder).strip(), options) for folder in named]
 
     @pydantic.field_validator("policy_vacuum_hours")
     @classmethod

@@ -99,7 +99,7 @@ def _shown(name: str, value: object) -> Any:
         case Path():
             return str(value)
         case tuple():
-            return list(value)
+            return [str(item) for item in value]
         case dict():
             return masked_values(value)
     return value

@@ -21,6 +21,8 @@ from pydantic import SecretStr
 from deltaq.client import Client
 from deltaq.tasks.broker import make_celery
 from deltaq.tasks.errors import EngineUnavailable
+from deltaq.tasks.location import Location
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.java import find_java
@@ -48,7 +50,11 @@ class System:
         self.redis = RedisServer(root / "redis", self._spawner)
         self.log = root / "workers.log"
         # The password is that of another Redis: ours has none.
-        own = {"redis_url": SecretStr(self.redis.url), "redis_password": None}
+        own = {
+            "redis_url": SecretStr(self.redis.url),
+            "redis_password": None,
+            "backfill_sources": given.backfill_sources or _anywhere(given.lake),
+        }
         self.settings: Settings = given.model_copy(update=own)
         self.workers: list[subprocess.Popen[bytes]] = []
 
@@ -176,12 +182,17 @@ def _own_folder(settings: Settings) -> Path:
     return staging if isinstance(staging, Path) else Path(f"{StagingArea(staging).work}-system")
 
 
+def _anywhere(lake: Location) -> tuple[Location, ...]:
+    """Say from where workers load that run under the account of who starts them."""
+    return (Path("/"), *([S3Path(lake.bucket, "")] if isinstance(lake, S3Path) else []))
+
+
 def _as_variable(value: object) -> str:
     match value:
         case SecretStr():
             return value.get_secret_value()
         case tuple():
-            return ",".join(value)
+            return ",".join(map(str, value))
         case dict():
             return json.dumps(value)
     return str(value)

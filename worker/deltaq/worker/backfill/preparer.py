@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from deltaq.tasks.backfill import Backfill
-from deltaq.tasks.errors import DeltaqError, EngineRefused, QueueUnavailable, info_from_error
+from deltaq.tasks.errors import (
+    DeltaqError,
+    EngineRefused,
+    InvalidRequest,
+    QueueUnavailable,
+    info_from_error,
+)
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest, Part
 from deltaq.worker.backfill.claims import Claims
+from deltaq.worker.backfill.confinement import check_sources
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, Process
 from deltaq.worker.backfill.on_spark import Executors
@@ -35,6 +44,7 @@ class Preparer:
         claims: Keeps two workers from the same part.
         lake: Where the tables are.
         work: Folder for what is put down for a moment.
+        allowed: Folders from which it may load.
         worker: The worker's name.
         warm: Its Spark, if it has one.
         observer: Is told of parts.
@@ -47,6 +57,7 @@ class Preparer:
         claims: Claims,
         lake: Lake,
         work: Path,
+        allowed: Sequence[Location],
         worker: str,
         warm: WarmSpark | None = None,
         observer: Observer = NOBODY,
@@ -55,6 +66,8 @@ class Preparer:
         self._claims = claims
         self._lake = lake
         self._work = work
+        self._allowed = allowed
+        self._checked: set[str] = set()
         self._worker = worker
         self._observer = observer
         self._process = Process()
@@ -106,7 +119,9 @@ class Preparer:
                 self._hinted.wait()
 
     def _take(self) -> tuple[Work, Helper] | None:
-        for backfill_id in self._finisher.active():
+        active = self._finisher.active()
+        self._checked.intersection_update(active)
+        for backfill_id in active:
             try:
                 taken = self._take_of(self._finisher.open(backfill_id))
             except QueueUnavailable:
@@ -124,6 +139,8 @@ class Preparer:
         manifest = backfill.manifest()
         helper = self._helper_for(backfill, manifest)
         if helper is None:
+            return None
+        if not self._may_load(backfill, manifest):
             return None
         missing = {part.number: part for part in backfill.unprepared(manifest)}
         held: list[tuple[Part, str]] = []
@@ -143,6 +160,18 @@ class Preparer:
             work.release(tried=True)
             return None
         return work, helper
+
+    def _may_load(self, backfill: Backfill, manifest: Manifest) -> bool:
+        """Check all sources before anything is prepared; if workers may not load one, give up."""
+        if backfill.backfill_id in self._checked:
+            return True
+        try:
+            check_sources(manifest.parts, backfill.folder, self._allowed)
+        except InvalidRequest as refusal:
+            self._finisher.fail(backfill, manifest, info_from_error(refusal), None)
+            return False
+        self._checked.add(backfill.backfill_id)
+        return True
 
     def _helper_for(self, backfill: Backfill, manifest: Manifest) -> Helper | None:
         """Choose who prepares a backfill here; None if nobody does now."""
@@ -164,7 +193,7 @@ class Preparer:
             work.release(tried=True)
             return
         table = self._lake.path(manifest.table)
-        jobs = work.jobs(table=table, work=self._work, worker=self._worker)
+        jobs = work.jobs(table=table, work=self._work, allowed=self._allowed, worker=self._worker)
         work.perform(
             helper,
             jobs,

@@ -47,6 +47,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     work: str
     worker: str
+    #: Folders from which sources may be read, as the setting backfill_sources.
+    allowed: tuple[str, ...]
     #: Those of the pieces that the part may be cut into.
     piece_numbers: tuple[int, ...] = ()
     round_bytes: int = ROUND_BYTES
@@ -80,6 +82,7 @@ def prepare(job: Job) -> Prepared:
     Raises:
         SchemaMismatch, InvalidFrame, ConstraintViolated: Rows do not fit; file and place are named.
         StagedDataMissing: A source is gone, damaged or changed.
+        InvalidRequest: Workers may not load a source.
         EngineRefused: The table has features whose files only Spark writes.
         StorageUnavailable: It may succeed later.
     """
@@ -96,7 +99,14 @@ def prepare(job: Job) -> Prepared:
         resumed=manifest.resumed,
     )
     pieces: tuple[Part, ...] = ()
-    reader = PartReader(part, Path(job.folder), plan.schema, manifest.csv, table=manifest.table)
+    reader = PartReader(
+        part,
+        Path(job.folder),
+        plan.schema,
+        manifest.csv,
+        allowed=[Path(folder) for folder in job.allowed],
+        table=manifest.table,
+    )
     named = check_partition_values(reader.batches(), plan.partition_by, name=manifest.table)
     for number, rows in enumerate(gather(named, job.round_bytes)):
         if number == 0 and (pieces := _pieces(job, rows, reader.begun)):

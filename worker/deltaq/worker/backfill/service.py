@@ -53,6 +53,7 @@ class Backfills:
             claims=claims,
             lake=lake,
             work=staging.work,
+            allowed=settings.backfill_sources,
             worker=worker,
             warm=warm,
             observer=observer,

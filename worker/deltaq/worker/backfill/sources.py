@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing, StorageUnavailable
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Csv, Part, Slice
 from deltaq.worker.backfill import csv_source, json_source, parquet_source
+from deltaq.worker.backfill.confinement import source_path
 from deltaq.worker.backfill.rows import with_values
 
 
@@ -22,6 +24,7 @@ class PartReader:
         folder: Where relative paths begin.
         schema: Columns as :func:`~deltaq.worker.backfill.plan.plan_load` says.
         csv: How CSV is written.
+        allowed: Folders from which workers may load.
         table: The table's name, for messages.
 
     Attributes:
@@ -29,12 +32,20 @@ class PartReader:
     """
 
     def __init__(
-        self, part: Part, folder: Path, schema: pa.Schema, csv: Csv, *, table: str
+        self,
+        part: Part,
+        folder: Path,
+        schema: pa.Schema,
+        csv: Csv,
+        *,
+        allowed: Sequence[Location],
+        table: str,
     ) -> None:
         self._part = part
         self._folder = folder
         self._schema = schema
         self._csv = csv
+        self._allowed = allowed
         self._table = table
         self.begun = 0
 
@@ -43,13 +54,14 @@ class PartReader:
 
         Raises:
             SchemaMismatch, InvalidFrame: A file does not fit; it is named, and where in it.
+            InvalidRequest: Workers may not load one.
             StagedDataMissing: A file is gone, damaged or changed since it was planned; likewise.
             StorageUnavailable: The storage cannot be read now.
         """
         for piece in self._part.slices:
             self.begun += 1
-            path = self._folder / piece.path
-            with _told(path, self._table):
+            path = source_path(piece, self._folder, self._allowed)
+            with _told(self._folder / piece.path, self._table):
                 _check_unchanged(path, piece)
                 inside = pa.schema([f for f in self._schema if f.name not in piece.values])
                 batches = self._inside(path, piece, inside)
@@ -65,6 +77,8 @@ class PartReader:
 
 def _check_unchanged(path: Path, piece: Slice) -> None:
     size = path.stat().st_size
+    if isinstance(path, Path) and not path.is_file():  # reading a pipe would have no end
+        raise StagedDataMissing("it is no file")
     if size != piece.file_bytes:
         raise StagedDataMissing(
             f"it has {size} bytes, and had {piece.file_bytes} when the backfill was planned; "

@@ -19,11 +19,12 @@ from deltaq.tasks.errors import (
     error_from_info,
     info_from_error,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest, Part, piece_numbers
 from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, HelperDied
-from deltaq.worker.backfill.preparing import ROUND_BYTES, Answer, Job
+from deltaq.worker.backfill.preparing import Answer, Job
 from deltaq.worker.groups import POISONOUS
 from deltaq.worker.observers import Observer
 
@@ -91,7 +92,9 @@ class Work:
         finally:
             self._end_all(observer, tried=False)
 
-    def jobs(self, *, table: Path, work: Path, worker: str) -> list[Job]:
+    def jobs(
+        self, *, table: Path, work: Path, allowed: Sequence[Location], worker: str
+    ) -> list[Job]:
         """Describe the parts to who prepares them."""
         return [
             Job(
@@ -100,8 +103,8 @@ class Work:
                 table=str(table.absolute()),
                 work=str(work.absolute()),
                 worker=worker,
+                allowed=tuple(map(str, allowed)),
                 piece_numbers=tuple(piece_numbers(part.number, len(self.manifest.parts))),
-                round_bytes=ROUND_BYTES,
             )
             for part in self._parts.values()
         ]
