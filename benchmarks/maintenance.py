@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
@@ -23,6 +25,9 @@ _ROWS = 50
 _AT_ONCE = 100
 #: Seconds after which a table that sleeps has been seen to; see ``maintenance.caretaker``.
 _SEEN_TO = 30.0
+#: Seconds in which a worker writes the checkpoint that follows a commit.
+_AFTERWARDS = 1.0
+_MIB = 1 << 20
 
 
 def maintained(run: Run) -> list[Result]:
@@ -36,14 +41,21 @@ def maintained(run: Run) -> list[Result]:
         path = local_lake(system) / "t"
         run.say("maintained: the table falls asleep")
         files = _settled(path)
-        opened = _milliseconds(lambda: DeltaTable(path))
-        read = _milliseconds(lambda: _filtered(path))
         shutil.copytree(path, place / "fresh")
         DeltaTable(place / "fresh").optimize.compact()
-        fresh = _milliseconds(lambda: _filtered(place / "fresh"))
+        took = run.milliseconds(
+            {
+                "kept": lambda: _filtered(path),
+                "fresh": lambda: _filtered(place / "fresh"),
+                "opened": lambda: DeltaTable(path),
+            },
+            times=run.size(50, 5),
+            warm_up=5,
+        )
         rows = DeltaTable(path).to_pyarrow_table(columns=["k"]).num_rows
         correct = rows == _ROWS * appends
-    notes = f"{appends} appends to {_PARTITIONS} partitions; {rows} rows; opened in {opened:.1f} ms"
+    notes = f"{appends} appends to {_PARTITIONS} partitions; {rows} rows; "
+    notes += f"opened in {took['opened']:.1f} ms"
     return [
         limited(
             "maintained",
@@ -54,9 +66,9 @@ def maintained(run: Run) -> list[Result]:
             correct=correct,
         ),
         compared(
-            "maintained",
-            read,
-            fresh,
+            "maintained_read",
+            took["kept"],
+            took["fresh"],
             baseline_name="freshly compacted",
             unit="ms filtered read",
             goal=("at most", 2),
@@ -64,7 +76,7 @@ def maintained(run: Run) -> list[Result]:
             correct=correct,
         ),
         compared(
-            "maintained",
+            "maintained_commit",
             late,
             early,
             baseline_name="the first 200 appends",
@@ -77,70 +89,114 @@ def maintained(run: Run) -> list[Result]:
 
 
 def live_beside(run: Run) -> list[Result]:
-    """Append to a table, one after the other, while it is compacted, and while it is not."""
+    """Append to a table, one after the other, while it is ordered again and again, and while not."""
     appends, files = run.size(300, 20), run.size(100, 5)
     with run.place() as place, run.system(place, policy_compact_files=0) as system:
         _scatter(local_lake(system) / "t", files)
         with system.client() as client:
             _append(client, 0, 20)
-            idle = statistics.median(_one_by_one(client, appends))
-            run.say("live_beside: while the table is compacted")
-            optimized = client.optimize("t", zorder="k")
-            beside = _one_by_one(client, appends)
-            went_on = not optimized.done()
-            optimized.result(PATIENCE)
-    notes = f"{appends} appends; compacting {'outlasted them' if went_on else 'ended before'}"
+            idle = _one_by_one(client, appends)
+            run.say("live_beside: while the table is ordered")
+            with _Ordered(client, "t") as ordered:
+                beside = _one_by_one(client, appends)
+    notes = (
+        f"{appends} appends while the table was ordered {ordered.times} times; the longest took "
+    )
     return [
         compared(
             "live_beside",
             statistics.median(beside),
-            idle,
+            statistics.median(idle),
             baseline_name="nothing beside",
             unit="ms an append",
             goal=("at most", 2),
-            notes=f"{notes}; the longest took {max(beside):.0f} ms",
+            notes=f"{notes}{max(beside):.0f} ms, with nothing beside {max(idle):.0f} ms",
+            correct=ordered.times > 0,
         )
     ]
 
 
+class _Ordered:
+    """Has a table ordered again and again, in a thread, until it is left."""
+
+    def __init__(self, client: Client, table: str) -> None:
+        self.times = 0
+        self._client = client
+        self._table = table
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._order)
+
+    def __enter__(self) -> _Ordered:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+    def _order(self) -> None:
+        while not self._left.is_set():
+            self._client.optimize(self._table, zorder="k").result(PATIENCE)
+            self.times += 1
+
+
 def verbs(run: Run) -> list[Result]:
     """Compact, order and vacuum, beside delta-rs on a copy of the same table."""
-    found = []
     with run.place() as place, run.system(place, policy_compact_files=0) as system:
-        _scatter(place / "scattered", run.size(100, 5))
-        for zorder in (None, ["k"]):
-            found.append(_optimize(run, system, place, zorder))
-        found.append(_vacuum(run, system, place))
-    return found
+        _scatter(place / "scattered", run.size(100, 5), rows=run.size(1000, _ROWS))
+        _heap(place / "heap", run.size(16, 2))
+        return [
+            _optimize(run, system, place, "compact", "scattered"),
+            _optimize(run, system, place, "compact_large", "heap"),
+            _optimize(run, system, place, "zorder", "scattered", zorder=["k"]),
+            _vacuum(run, system, place),
+        ]
 
 
-def _optimize(run: Run, system: System, place: Path, zorder: list[str] | None) -> Result:
-    name = "zorder" if zorder else "compact"
-    ours, theirs = [], []
+def _optimize(
+    run: Run, system: System, place: Path, name: str, of: str, *, zorder: list[str] | None = None
+) -> Result:
+    took: dict[str, list[float]] = {"ours": [], "theirs": []}
     with system.client() as client:
-        for number in range(run.rounds):
-            run.say(f"{name}, round {number + 1} of {run.rounds}")
+        for number in range(run.rounds + 1):
+            run.say(f"{name}, round {number} of {run.rounds}")
             table, bare = f"{name}{number}", place / f"{name}{number}"
             for copy in (local_lake(system) / table, bare):
-                shutil.copytree(place / "scattered", copy)
-            ours.append(_seconds(partial(_ordered, client, table, zorder)))
-            optimizer = DeltaTable(bare).optimize
-            call = partial(optimizer.z_order, zorder) if zorder else optimizer.compact
-            theirs.append(_seconds(call))
-    files = len(DeltaTable(place / "scattered").file_uris())
+                shutil.copytree(place / of, copy)
+            ways = {
+                "ours": partial(_ordered, client, table, zorder),
+                "theirs": partial(_ordered_by_delta_rs, bare, zorder),
+            }
+            for side in list(ways)[:: -1 if number % 2 else 1]:
+                seconds = _seconds(ways[side])
+                if number:  # the first turn is to warm up
+                    took[side].append(seconds)
+                time.sleep(_AFTERWARDS)
+            for copy in (local_lake(system) / table, bare):
+                shutil.rmtree(copy)
+    sizes = _sizes(place / of)
     return compared(
         name,
-        statistics.median(ours),
-        statistics.median(theirs),
+        statistics.median(took["ours"]),
+        statistics.median(took["theirs"]),
         baseline_name="delta-rs",
         unit="s",
         goal=("at most", 1),
-        notes=f"{files} files in {_PARTITIONS} partitions",
+        notes=f"{len(sizes)} files of {sum(sizes) / _MIB:.0f} MiB in all; "
+        f"the worker held {_peak_mib(system)} MiB at most",
     )
 
 
 def _ordered(client: Client, table: str, zorder: list[str] | None) -> None:
     client.optimize(table, zorder=zorder).result(PATIENCE)
+
+
+def _ordered_by_delta_rs(path: Path, zorder: list[str] | None) -> None:
+    optimizer = DeltaTable(path).optimize
+    if zorder:
+        optimizer.z_order(zorder)
+    else:
+        optimizer.compact()
 
 
 def _vacuum(run: Run, system: System, place: Path) -> Result:
@@ -150,10 +206,10 @@ def _vacuum(run: Run, system: System, place: Path) -> Result:
         write_deltalake(path, _rows(0))
         for number in range(stale):
             (path / f"stale-{number}.parquet").touch()
+    before = _peak_mib(system)
     with system.client() as client:
         ours = _seconds(lambda: client.vacuum("v", retention_hours=0, force=True).result(PATIENCE))
-    bare = DeltaTable(place / "v")
-    theirs = _seconds(lambda: bare.vacuum(0, False, enforce_retention_duration=False, full=True))
+    theirs = _seconds(lambda: _vacuumed_by_delta_rs(place / "v"))
     left = len(list((local_lake(system) / "v").glob("stale-*")))
     return compared(
         "vacuum",
@@ -162,15 +218,32 @@ def _vacuum(run: Run, system: System, place: Path) -> Result:
         baseline_name="delta-rs",
         unit="s",
         goal=("at most", 1),
-        notes=f"{stale} stale files",
+        notes=f"{stale} stale files; the worker held {before} MiB at most before, "
+        f"{_peak_mib(system)} MiB after",
         correct=not left,
     )
 
 
-def _rows(number: int) -> pa.Table:
+def _vacuumed_by_delta_rs(path: Path) -> None:
+    DeltaTable(path).vacuum(0, False, enforce_retention_duration=False, full=True)
+
+
+def _peak_mib(system: System) -> int:
+    """Tell the most memory that the worker has held, as the kernel counts it."""
+    status = Path(f"/proc/{system.worker_pids[0]}/status").read_text()
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kib) // 1024
+
+
+def _sizes(path: Path) -> list[int]:
+    sizes: list[int] = pa.table(DeltaTable(path).get_add_actions())["size_bytes"].to_pylist()
+    return sizes
+
+
+def _rows(number: int, count: int = _ROWS) -> pa.Table:
     part = f"p{number % _PARTITIONS:02}"
-    keys = range(number * _ROWS, (number + 1) * _ROWS)
-    return pa.table({"part": [part] * _ROWS, "k": list(keys), "v": [float(k) for k in keys]})
+    keys = pa.array(range(number * count, (number + 1) * count))
+    return pa.table({"part": [part] * count, "k": keys, "v": keys.cast(pa.float64())})
 
 
 def _append(client: Client, first: int, count: int) -> float:
@@ -194,10 +267,19 @@ def _one_by_one(client: Client, count: int) -> list[float]:
     return taken
 
 
-def _scatter(path: Path, commits: int) -> None:
+def _scatter(path: Path, commits: int, rows: int = _ROWS) -> None:
+    """Write a file into each partition with each commit."""
     for number in range(commits):
-        made = [_rows(number * _PARTITIONS + part) for part in range(_PARTITIONS)]
+        made = [_rows(number * _PARTITIONS + part, rows) for part in range(_PARTITIONS)]
         write_deltalake(path, pa.concat_tables(made), mode="append", partition_by=["part"])
+
+
+def _heap(path: Path, files: int) -> None:
+    """Write files of 8 MiB, without partitions: what is too large for one slice."""
+    random = Random(7)
+    for _ in range(files):
+        prices = pa.array([random.random() for _ in range(1 << 20)])
+        write_deltalake(path, pa.table({"price": prices}), mode="append")
 
 
 def _settled(path: Path) -> int:
@@ -214,10 +296,6 @@ def _settled(path: Path) -> int:
 def _filtered(path: Path) -> int:
     rows = DeltaTable(path).to_pyarrow_table(filters=[("part", "=", "p07")])
     return int(rows.num_rows)
-
-
-def _milliseconds(call: Callable[[], object]) -> float:
-    return 1000 * statistics.median(_seconds(call) for _ in range(5))
 
 
 def _seconds(call: Callable[[], object]) -> float:
