@@ -111,8 +111,13 @@ class Browser:
         return list(found)
 
     def _is_loaded(self, table: str) -> bool:
-        script = "return document.querySelector(`#${arguments[0]} tbody td`)?.textContent;"
-        return self.driver.execute_script(script, table) not in (None, "Loading...")
+        """Tell whether a table shows what its script has fetched, not what came with the page."""
+        script = """
+            const table = `#${arguments[0]}`, made = window.$ && $.fn.dataTable;
+            return !!made && made.isDataTable(table)
+                && !!$(table).dataTable().fnSettings()._bInitComplete;
+        """
+        return bool(self.driver.execute_script(script, table))
 
     def facts(self, page: str) -> dict[str, str]:
         """Read the details on a page, by their headings."""
