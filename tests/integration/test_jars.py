@@ -12,7 +12,7 @@ import pytest
 
 from deltaq.tasks.errors import ConfigurationError, EngineUnavailable
 from deltaq.tasks.settings import Settings, load_settings
-from deltaq.worker import jars
+from deltaq.worker import cli_jars, jars
 from deltaq.worker.jars import missing_jars, pinned_jars, provide_jars
 from deltaq.worker.java import find_java
 
@@ -112,6 +112,14 @@ def test_jars_that_are_there_need_neither_ivy_nor_a_network(tmp_path: Path, cach
     offline = load_settings(lake=tmp_path, jars=cache)
 
     assert len(provide_jars(offline, Path("/nowhere/java"), threading.Event())) == len(DELTA)
+
+
+def test_the_verb_prints_where_each_is(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli_jars.jars(lake=str(tmp_path), s3=True)
+
+    assert capsys.readouterr().out.splitlines() == [str(cache / name) for name in (*DELTA, *S3)]
 
 
 def test_an_unreachable_repository_says_what_to_do(tmp_path: Path) -> None:

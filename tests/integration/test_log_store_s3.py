@@ -88,12 +88,13 @@ def in_bucket(url: str) -> str:
     return url.removeprefix(f"s3://{S3Server.bucket}/")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_of_two_processes_that_put_an_entry_into_s3_one_succeeds(
     jvms: tuple[StoreJvm, StoreJvm], s3_server: S3Server, s3_url: str
 ) -> None:
     won = {"first": 0, "second": 0}
-    for version in range(250):
+    for version in range(150):
         file = s3_server.file(entry_of(in_bucket(s3_url), version))
         told, content = race_of_two(*jvms, entry_of(as_hadoop(s3_url), version), file)
         assert told == [content == "first", content == "second"], version
@@ -186,6 +187,16 @@ def test_an_entry_of_the_log_in_s3_is_put_whole(
     assert jvms[0].put(entry, "another", overwrite=True)
     assert file.read_text() == "another\n"
     assert [found.name for found in file.parent.iterdir()] == [file.name]
+
+
+def test_a_server_of_other_makers_refuses_the_second_put_as_well(
+    spark_settings: Settings, moto_server: S3Server, s3_url: str
+) -> None:
+    entry = entry_of(as_hadoop(s3_url), 0)
+
+    with store_jvm(spark_settings, OURS, conf_of(moto_server)) as jvm:
+        assert jvm.put(entry, "first")
+        assert not jvm.put(entry, "second")
 
 
 def test_an_entry_whose_lines_fail_is_not_put(
