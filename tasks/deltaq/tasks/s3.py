@@ -167,7 +167,11 @@ class Bucket:
             number, meaning = _MEANINGS[code]
             found = _REGION.search(str(exc))
             region = next(filter(None, found.groups()), None) if found else None
-            told = meaning.format(bucket=self.name, region=region or "another one")
+            told = meaning.format(
+                bucket=self.name,
+                region=region or "another region",
+                server=self.options.endpoint or "S3",
+            )
             return OSError(number, f"{told} ({code})", place)
         if isinstance(exc, AlreadyExistsError) or code in _THERE:
             return FileExistsError(errno.EEXIST, "it is there already", place)
@@ -180,24 +184,31 @@ class Bucket:
         return exc
 
 
-#: Codes of S3's errors that somebody has to do something about.
+#: Numbers of errors that no waiting mends: somebody has to do something.
+LASTING = (errno.EACCES, errno.ENXIO, errno.ENOSYS)
+_UNREACHABLE = "no connection"
+#: Codes of S3's errors, and ours where there is none.
 _MEANINGS: dict[str, tuple[int, str]] = {
     "NoSuchBucket": (errno.ENXIO, "there is no bucket {bucket} at this server"),
     "AccessDenied": (errno.EACCES, "this account may not do that"),
     "AllAccessDisabled": (errno.EACCES, "this account may not do that"),
     "InvalidAccessKeyId": (errno.EACCES, "the server does not know this access key"),
+    "XAdminUserNotFound": (errno.EACCES, "the server does not know this access key"),  # versitygw
     "SignatureDoesNotMatch": (errno.EACCES, "the secret key is not that of the access key"),
     "ExpiredToken": (errno.EACCES, "the credentials have expired"),
     "InvalidToken": (errno.EACCES, "the session token is wrong"),
-    "RequestTimeTooSkewed": (errno.EACCES, "the clock of this machine is wrong"),
-    "PermanentRedirect": (errno.ENXIO, "bucket {bucket} is in region {region}: set s3_region"),
-    "AuthorizationHeaderMalformed": (
-        errno.ENXIO,
-        "bucket {bucket} is in region {region}: set s3_region",
-    ),
+    "RequestTimeTooSkewed": (errno.EACCES, "the clocks of this machine and the server differ"),
+    "PermanentRedirect": (errno.ENXIO, "bucket {bucket} is in {region}: set s3_region"),
+    "AuthorizationHeaderMalformed": (errno.ENXIO, "bucket {bucket} is in {region}: set s3_region"),
     "NotImplemented": (
         errno.ENOSYS,
         "the server has no conditional put (If-None-Match), without which commits may be lost",
+    ),
+    "SlowDown": (errno.EBUSY, "the server is overloaded"),
+    "InternalError": (errno.EIO, "the server failed"),
+    _UNREACHABLE: (
+        errno.EHOSTUNREACH,
+        "{server} cannot be reached; is it up, is s3_endpoint right?",
     ),
 }
 #: The answer to HEAD has no code.
@@ -210,8 +221,13 @@ def _code(exc: Exception) -> str | None:
     response = getattr(exc, "response", None)
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Code"))
-    found = _CODE.search(str(exc))
-    return found.group(1) if found else None
+    text = str(exc)
+    if found := _CODE.search(text):
+        return found.group(1)
+    if "redirect without LOCATION" in text:  # obstore's word for a PermanentRedirect
+        return "PermanentRedirect"
+    is_lost = "error sending request" in text or type(exc).__name__ == "EndpointConnectionError"
+    return _UNREACHABLE if is_lost else None
 
 
 def _brief(exc: Exception) -> str:

@@ -28,6 +28,7 @@ from deltaq.worker.channel import Channel
 from deltaq.worker.parts import Parts
 from deltaq.worker.pool import WakingPool
 from deltaq.worker.redis_check import check_redis
+from deltaq.worker.s3_check import require_s3
 from deltaq.worker.warm import WarmSpark, WarmState
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Worker:
 
     def __init__(self, settings: Settings, *, name: str | None = None) -> None:
         _require_folders(settings)
+        require_s3(settings)
         self.settings = settings
         self.name = name or f"deltaq-{os.getpid()}@{socket.gethostname()}"
         self.stopping = threading.Event()

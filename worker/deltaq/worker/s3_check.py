@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 
-from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.errors import ConfigurationError, StorageUnavailable
+from deltaq.tasks.s3 import LASTING
 from deltaq.tasks.s3_path import S3Path
+from deltaq.tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def require_s3(settings: Settings) -> None:
+    """Refuse a lake or staging area in S3 that no waiting will make usable.
+
+    A server that is not there now is warned of: requests wait for it.
+
+    Raises:
+        ConfigurationError: One of them cannot be used.
+    """
+    for folder in (settings.lake, settings.staging_root):
+        if not isinstance(folder, S3Path):
+            continue
+        try:
+            try_s3(folder)
+        except StorageUnavailable as exc:
+            logger.warning("%s; requests wait until it can", exc)
+            return
 
 
 def try_s3(folder: S3Path) -> float:
@@ -18,6 +41,7 @@ def try_s3(folder: S3Path) -> float:
     Raises:
         ConfigurationError: It cannot be used: bucket, region, account, clock, or a server without
             conditional put, which is said.
+        StorageUnavailable: The server is not there, or in trouble, now.
     """
     probe = folder / ".deltaq-probe" / secrets.token_hex(8)
     try:
@@ -29,7 +53,8 @@ def try_s3(folder: S3Path) -> float:
         _check_create(probe)
         probe.unlink(missing_ok=True)
     except OSError as exc:
-        raise ConfigurationError(f"{folder}: cannot be used: {exc.strerror or exc}") from exc
+        kind = ConfigurationError if exc.errno in LASTING else StorageUnavailable
+        raise kind(f"{folder}: cannot be used: {exc.strerror or exc}") from exc
     return seconds
 
 
