@@ -8,19 +8,24 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
 from deltaq.client import (
     Client,
+    InvalidRequest,
     SchemaMismatch,
     State,
     StorageUnavailable,
     TableNotFound,
     VersionNotFound,
 )
+from deltaq.tasks.s3 import Bucket
 from deltaq.tasks.s3_path import S3Path
 from deltaq.worker import System, embedded
 from tests.support.log import committed_requests
@@ -128,6 +133,37 @@ def test_a_dropped_table_is_gone_and_the_next_of_its_name_is_another_one(
 def files_of(server: S3Server, table: str) -> Iterator[str]:
     listed = server.client().list_objects_v2(Bucket=server.bucket, Prefix=f"system/{table}/")
     return (found["Key"] for found in listed.get("Contents", ()))
+
+
+def test_a_backfill_reads_and_writes_there(
+    client: Client, s3_server: S3Server, table: str, tmp_path: Path
+) -> None:
+    bucket, storage = s3_server.bucket, s3_server.filesystem()
+    source = f"{bucket}/sources/{table}"
+    days = pa.table({"day": ["a", "b"] * 500, "n": range(1000)})
+    pq.write_table(days, f"{source}/some.parquet", filesystem=storage, row_group_size=300)
+    with storage.open_output_stream(f"{source}/day=c/rest.csv") as file:
+        file.write(b"n\n" + b"".join(b"%d\n" % n for n in range(1000, 1500)))
+    pq.write_table(days.slice(0, 10), tmp_path / "local.parquet")
+    load = partial(client.backfill, table, partition_by=["day"], sort_by=["n"])
+
+    assert load(f"s3://{source}/").result(60).rows == 1500
+    assert load(f"s3://{source}/*/*.csv").result(60).rows == 500
+    assert load([tmp_path / "local.parquet"], upload=True).result(60).rows == 10
+    assert load(days.slice(0, 1), mode="replace_partitions").result(60).deleted == 505
+
+    counted = client.read(table, columns=["day"]).result(60)["day"].value_counts().to_pylist()
+    assert {c["values"]: c["counts"] for c in counted} == {"a": 1, "b": 505, "c": 1000}
+    with pytest.raises(InvalidRequest, match="no object is there"):
+        load(f"s3://{source}/missing")
+    backfills = S3Path(bucket_of(client), "system/.deltaq/backfills")
+    wait_until(lambda: not list(backfills.glob("*/uploads/*/*")))
+
+
+def bucket_of(client: Client) -> Bucket:
+    lake = client.settings.lake
+    assert isinstance(lake, S3Path)
+    return lake.bucket
 
 
 def test_nothing_is_left_in_the_staging_area(

@@ -32,6 +32,7 @@ from deltaq.worker.backfill.statistics import file_statistics
 
 def layout(table: Path, **options: Any) -> Layout:
     wanted = {"partition_by": (), "sort_by": (), "target_bytes": 1 << 30, **options}
+    wanted.setdefault("work", table / "work")
     return Layout(table, "load-1", 3, **wanted)
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from msgspec import structs
@@ -17,6 +16,7 @@ from deltaq.client.drafts import Columns, column_names, engine_name, names_or_no
 from deltaq.client.frames import Frame
 from deltaq.client.schemas import TableSchema
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Csv, Manifest
 from deltaq.tasks.request import EngineName, LoadMode, check_request_id, new_request_id
 from deltaq.tasks.suggest import did_you_mean
@@ -109,7 +109,7 @@ def manifest_of(
     table: Mapping[str, Any] | None,
     client_id: str,
     user: str,
-    folder: Path,
+    folder: Location,
 ) -> Manifest:
     """Say to workers what they are to do.
 

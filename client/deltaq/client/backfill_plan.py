@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
@@ -13,6 +11,7 @@ from msgspec import structs
 from deltaq.client.backfill_schemas import Shape
 from deltaq.client.tabular import Format
 from deltaq.tasks.errors import InvalidRequest
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Part, Slice
 
 #: Bytes of source in a part. Many more would leave workers waiting for the last one.
@@ -40,7 +39,7 @@ def plan_parts(
     *,
     parts: int | None = None,
     multiline: bool = False,
-    folder: Path | None = None,
+    folder: Location | None = None,
 ) -> tuple[Part, ...]:
     """Cut files into parts of about the same size; small files share one.
 
@@ -92,10 +91,8 @@ def _target(cost: int, parts: int | None) -> int:
     return max(shared, -(-cost // _MOST_PARTS))
 
 
-def _path(path: Path, folder: Path | None) -> str:
-    if folder is not None and path.is_relative_to(folder):
-        return os.fspath(path.relative_to(folder))
-    return os.fspath(path)
+def _path(path: Location, folder: Location | None) -> str:
+    return str(path) if folder is None else str(path).removeprefix(f"{folder}/")
 
 
 @dataclass(kw_only=True)

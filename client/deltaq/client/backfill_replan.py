@@ -25,7 +25,7 @@ def replanned(backfill: Backfill, manifest: Manifest) -> Manifest | None:
         StorageUnavailable: One cannot be read now.
     """
     known = {backfill.source(piece): piece for part in manifest.parts for piece in part.slices}
-    files = find_files(known)
+    files = find_files(known, near=backfill.folder)
     if {f.path: f.size_bytes for f in files} == {p: known[p].file_bytes for p in known}:
         return None
     found = read_shapes(files, manifest.csv)

@@ -129,7 +129,7 @@ def _look(order: Order, sources: Sources, uploads: Uploads, *, upload: bool) -> 
     """Find the files, upload what workers do not see, and read what the files say of themselves."""
     paths: list[str | os.PathLike[str]] = []
     files = list(uploads.write(_frames(sources, paths)))
-    found = find_files(paths)
+    found = find_files(paths, near=uploads.folder)
     files += [uploads.copy(file) for file in found] if upload else found
     return read_shapes(files, order.csv)
 

@@ -12,7 +12,6 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import csv
@@ -21,6 +20,7 @@ from deltaq.client.backfill_sources import SourceFile, errors_of
 from deltaq.client.backfill_types import text_type
 from deltaq.client.frames import check_names
 from deltaq.client.tabular import Format, read_json_lines
+from deltaq.tasks.location import Location, text_stream
 from deltaq.tasks.manifest import Csv
 
 SAMPLED_FILES = 64
@@ -42,7 +42,7 @@ class Sample:
     multiline: bool
 
 
-def read_samples(files: Sequence[SourceFile], how: Csv) -> dict[Path, Sample]:
+def read_samples(files: Sequence[SourceFile], how: Csv) -> dict[Location, Sample]:
     """Look into text files.
 
     Raises:
@@ -51,7 +51,7 @@ def read_samples(files: Sequence[SourceFile], how: Csv) -> dict[Path, Sample]:
     """
     step = -(-len(files) // SAMPLED_FILES)
     sampled = {*range(0, len(files), step), len(files) - 1}
-    found: dict[Path, Sample] = {}
+    found: dict[Location, Sample] = {}
     for place, file in enumerate(files):
         with errors_of(file.path, file.format), _opened(file) as opened:
             header, columns = None, pa.schema([])
@@ -134,5 +134,5 @@ def whole_lines(text: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _opened(file: SourceFile) -> Iterator[io.BufferedReader]:
-    with pa.input_stream(str(file.path)) as stream, io.BufferedReader(stream) as opened:
+    with text_stream(file.path) as stream, io.BufferedReader(stream) as opened:
         yield opened

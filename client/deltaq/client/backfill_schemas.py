@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ from deltaq.client.frames import check_names, column_type
 from deltaq.client.schemas import TableSchema, columns_of
 from deltaq.client.tabular import Format
 from deltaq.tasks.errors import DeltaqError, SchemaMismatch
+from deltaq.tasks.location import Location, source_of
 from deltaq.tasks.manifest import Csv
 from deltaq.tasks.request import Column
 from deltaq.tasks.suggest import did_you_mean
@@ -65,7 +65,7 @@ def read_shapes(files: Sequence[SourceFile], how: Csv = _CSV) -> list[Shape]:
 
 
 def _shape(
-    file: SourceFile, samples: Mapping[Path, Sample], folders: Mapping[str, pa.DataType]
+    file: SourceFile, samples: Mapping[Location, Sample], folders: Mapping[str, pa.DataType]
 ) -> Shape:
     group_bytes: tuple[int, ...] = ()
     group_memory: tuple[int, ...] = ()
@@ -90,8 +90,8 @@ def _shape(
     )
 
 
-def _footer(path: Path) -> tuple[pa.Schema, tuple[int, ...], tuple[int, ...]]:
-    with errors_of(path, "Parquet"), pq.ParquetFile(path) as file:
+def _footer(path: Location) -> tuple[pa.Schema, tuple[int, ...], tuple[int, ...]]:
+    with errors_of(path, "Parquet"), pq.ParquetFile(source_of(path)) as file:
         groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
         compressed = (
             sum(group.column(c).total_compressed_size for c in range(group.num_columns))

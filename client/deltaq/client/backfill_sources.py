@@ -7,13 +7,15 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from deltaq.client.tabular import BY_SUFFIX, COMPRESSED, Format
 from deltaq.tasks.errors import InvalidFrame, InvalidRequest, StorageUnavailable
+from deltaq.tasks.location import Location, below
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.suggest import did_you_mean
 
 #: A folder that stands for the rows whose partition column is null, by Hive's convention.
@@ -34,7 +36,7 @@ class SourceFile:
             null.
     """
 
-    path: Path
+    path: Location
     format: Format
     size_bytes: int
     values: dict[str, str | None] = field(default_factory=dict)
@@ -46,7 +48,7 @@ class SourceFile:
 
 
 @contextlib.contextmanager
-def errors_of(path: Path, kind: str) -> Iterator[None]:
+def errors_of(path: Location, kind: str) -> Iterator[None]:
     """Name a file in what is wrong with it while it is read.
 
     Raises:
@@ -65,29 +67,40 @@ def errors_of(path: Path, kind: str) -> Iterator[None]:
         ) from exc
 
 
-def find_files(sources: Iterable[str | os.PathLike[str]]) -> list[SourceFile]:
+def find_files(
+    sources: Iterable[str | os.PathLike[str] | S3Path], *, near: Location | None = None
+) -> list[SourceFile]:
     """List the files of paths, globs and folders, each once; of a folder all below it, sorted.
 
     Names that begin with ``_`` or ``.`` are no data, nor are empty text files.
+
+    Args:
+        sources: Paths on a disk, or ``s3://bucket/...``.
+        near: A folder; if it is in S3, sources there are reached as it is.
 
     Raises:
         InvalidRequest: Something is not there or matches nothing, has an ending that tells no
             format, or is a Delta table.
         StorageUnavailable: It cannot be read now.
     """
-    found: dict[Path, SourceFile] = {}
+    found: dict[Location, SourceFile] = {}
     try:
         for source in sources:
-            for path in _paths(os.fspath(source)):
+            for path in _paths(str(source), near):
                 found.setdefault(path, _source_file(path))
     except OSError as exc:
         raise StorageUnavailable(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
     return [f for f in found.values() if f.size_bytes or f.format is Format.PARQUET]
 
 
-def _paths(source: str) -> Iterator[Path]:
+def _paths(source: str, near: Location | None) -> Iterator[Location]:
+    if source.startswith(("s3://", "s3a://")):
+        if not isinstance(near, S3Path):
+            raise InvalidRequest(f"{source}: sources are in S3 only where the lake is, too")
+        yield from _s3_files(below(near, source.replace("s3a://", "s3://", 1)), source)
+        return
     if "://" in source:
-        raise InvalidRequest(f"{source}: sources are files that workers see as local paths")
+        raise InvalidRequest(f"{source}: sources are local paths that workers see, or s3://...")
     path = Path(source).expanduser().absolute()
     if path.is_dir():
         yield from _below(path)
@@ -97,6 +110,34 @@ def _paths(source: str) -> Iterator[Path]:
         yield from _matching(path, source)
     else:
         raise InvalidRequest(f"{source}: there is no such file or folder{_meant(path)}")
+
+
+def _s3_files(path: Location, source: str) -> Iterator[S3Path]:
+    """List the objects that a name in S3 stands for: one, a folder or a glob, sorted."""
+    assert isinstance(path, S3Path)
+    if glob.has_magic(path.key):
+        top, pattern = _split(path.key)
+        files = list(S3Path(path.bucket, top).glob(pattern))
+    elif path.is_file():
+        files = [path]
+    else:
+        files = [f for f in path.walk_files() if not _hidden(f.relative_to(path))]
+        if any(f.key.startswith(f"{path.key}/_delta_log/") for f in path.walk_files()):
+            raise _is_table(path)
+    if not files:
+        raise InvalidRequest(f"{source}: no object is there, or matches")
+    yield from sorted(f for f in files if not f.name.startswith(_HIDDEN))
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Part the name of a glob: the folder without a wildcard, and the rest."""
+    parts = key.split("/")
+    first = next(n for n, part in enumerate(parts) if glob.has_magic(part))
+    return "/".join(parts[:first]), "/".join(parts[first:])
+
+
+def _hidden(inside: PurePosixPath) -> bool:
+    return any(part.startswith(_HIDDEN) for part in inside.parts)
 
 
 def _matching(pattern: Path, source: str) -> Iterator[Path]:
@@ -128,7 +169,7 @@ def _below(folder: Path) -> Iterator[Path]:
         raise InvalidRequest(f"{folder}: there is no file in it")
 
 
-def _is_table(folder: Path) -> InvalidRequest:
+def _is_table(folder: Location) -> InvalidRequest:
     return InvalidRequest(
         f"{folder}: it is a Delta table, whose folder has files of older versions, too: read it "
         "with scan() or sql() and give what comes"
@@ -139,7 +180,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _source_file(path: Path) -> SourceFile:
+def _source_file(path: Location) -> SourceFile:
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     kind = BY_SUFFIX.get(name.suffix.lower())
     if kind is None or (kind is Format.PARQUET and name != path):
@@ -152,7 +193,7 @@ def _source_file(path: Path) -> SourceFile:
     )
 
 
-def folder_values(path: Path) -> dict[str, str | None]:
+def folder_values(path: Location) -> dict[str, str | None]:
     """Read the partition columns in the names of the folders right above a file."""
     values: dict[str, str | None] = {}
     for folder in path.parents:
@@ -163,7 +204,7 @@ def folder_values(path: Path) -> dict[str, str | None]:
     return dict(reversed(values.items()))
 
 
-def _meant(path: Path) -> str:
+def _meant(path: Location) -> str:
     """Suggest a neighbour with a similar name."""
     try:
         return did_you_mean(path.name, (other.name for other in path.parent.iterdir()))

@@ -16,6 +16,7 @@ from deltaq.client.backfill_sources import SourceFile
 from deltaq.client.frames import Frame, to_rows
 from deltaq.client.tabular import Format
 from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.location import Location
 from deltaq.tasks.staging import StagingArea
 
 #: Bytes in memory of a row group. So much of a frame that is a reader is held at once.
@@ -34,7 +35,7 @@ class Uploads:
         min_free_bytes: Room to leave on the disk.
     """
 
-    def __init__(self, area: StagingArea, folder: Path, *, min_free_bytes: int) -> None:
+    def __init__(self, area: StagingArea, folder: Location, *, min_free_bytes: int) -> None:
         self.folder = folder
         self._area = area
         self._min_free_bytes = min_free_bytes
@@ -53,7 +54,7 @@ class Uploads:
             self._write(path, (group for _, group in groups))
             yield SourceFile(path=path, format=Format.PARQUET, size_bytes=path.stat().st_size)
 
-    def _write(self, path: Path, groups: Iterator[pa.Table]) -> None:
+    def _write(self, path: Location, groups: Iterator[pa.Table]) -> None:
         first = next(groups)
         with (
             self._area.create(path) as file,
@@ -82,11 +83,12 @@ class Uploads:
     def remove(self) -> None:
         """Remove all of it, and the folders around it that nobody else uses."""
         self._area.remove_folder(self.folder)
-        for folder in self.folder.parents[:2]:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        if isinstance(self.folder, Path):
+            for folder in self.folder.parents[:2]:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
-    def _next(self, name: str) -> Path:
+    def _next(self, name: str) -> Location:
         self._area.require_room(self._min_free_bytes)
         self._count += 1
         return self.folder / f"{self._count}-{name}"

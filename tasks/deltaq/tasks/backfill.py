@@ -22,7 +22,6 @@ request id is the backfill's id: what comes of that request comes of the backfil
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -32,14 +31,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from deltaq.tasks.errors import DeltaqError, ErrorInfo, InvalidRequest, StagedDataMissing
-from deltaq.tasks.location import sync_folder
+from deltaq.tasks.location import Location, below, sync_folder
 from deltaq.tasks.manifest import MANIFEST_VERSION, Manifest, Part, Slice
 from deltaq.tasks.request import check_client_id, check_request_id, check_table_name
 from deltaq.tasks.signed_files import SignedFiles, storage_errors
 from deltaq.tasks.staging import StagingArea
 
 if TYPE_CHECKING:
-    from deltaq.tasks.signing import Signer
+    from deltaq.tasks.s3_path import S3Path
+from deltaq.tasks.signing import Signer
 
 
 class PreparedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,13 +120,13 @@ class Backfill:
         self._files = SignedFiles(area, f"backfill {backfill_id}", signer)
 
     @property
-    def uploads(self) -> Path:
+    def uploads(self) -> Location:
         """Locate the folder of what the client brought."""
         return self.folder / "uploads"
 
-    def source(self, piece: Slice) -> Path:
+    def source(self, piece: Slice) -> Location:
         """Locate a source file."""
-        return self.folder / piece.path
+        return below(self.folder, piece.path)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Begin the backfill: from now on workers prepare its parts.
@@ -250,16 +250,16 @@ class Backfill:
         """Remove the folder, the manifest first."""
         with storage_errors(self.folder):
             (self.folder / "manifest.json").unlink(missing_ok=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._area.remove_folder(self.folder)
 
     @property
-    def _verdict(self) -> Path:
+    def _verdict(self) -> Location:
         return self.folder / "verdict.json"
 
-    def _part(self, number: int) -> Path:
+    def _part(self, number: int) -> Location:
         return self.folder / "parts" / f"{number}.json"
 
-    def _cut(self, prepared: Prepared) -> Path:
+    def _cut(self, prepared: Prepared) -> Location:
         return self.folder / "cuts" / str(prepared.number)
 
     def _numbers(self, folder: str, ending: str) -> set[int]:
@@ -289,7 +289,7 @@ def parts_after(parts: Sequence[Part], cut: Mapping[int, Sequence[Part]]) -> Ite
         yield from parts_after(pieces, cut)
 
 
-def backfills_root(area: StagingArea) -> Path:
+def backfills_root(area: StagingArea) -> Location:
     """Locate the folder of all backfills."""
     return area.root / "backfills"
 
@@ -315,7 +315,7 @@ def list_backfills(area: StagingArea) -> Iterator[str]:
             yield name
 
 
-def unbegun(area: StagingArea, *, older_than: float) -> Iterator[Path]:
+def unbegun(area: StagingArea, *, older_than: float) -> Iterator[Location]:
     """List the folders without a manifest in which nothing has come for so many seconds.
 
     Raises:
@@ -327,9 +327,14 @@ def unbegun(area: StagingArea, *, older_than: float) -> Iterator[Path]:
         for folder in root.iterdir() if root.is_dir() else ():
             if (folder / "manifest.json").exists():
                 continue
-            newest = max(file.stat().st_mtime for file in (folder, *folder.rglob("*")))
-            if newest < limit:
+            inside = folder.walk_files() if isinstance(folder, S3Path) else _all(folder)
+            if max((file.stat().st_mtime for file in inside), default=0.0) < limit:
                 yield folder
+
+
+def _all(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from folder.rglob("*")
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,8 @@ from deltaq.tasks.s3_path import S3Path
 #: A file or folder.
 Location: TypeAlias = Path | S3Path
 
+#: Of compressed text, by the ending of its name.
+_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _URL = re.compile(r"([a-z0-9+]+)://(.*)", re.IGNORECASE)
 #: As AWS allows them, and without what a URL gives a meaning.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -129,13 +131,23 @@ def source_of(location: Location) -> Any:
     return location.open_input() if isinstance(location, S3Path) else location
 
 
+def text_stream(location: Location) -> pa.NativeFile:
+    """Open a file that is decompressed as its name says."""
+    if isinstance(location, S3Path):
+        codec = _CODECS.get(location.suffix.lower())
+        opened = location.open_input()
+        return pa.CompressedInputStream(opened, codec) if codec else opened
+    return pa.input_stream(str(location), compression="detect")
+
+
 def below(folder: Location, text: str) -> Location:
     """Locate what a text names: a URL, an absolute path, or a path in a folder."""
     if not text.startswith("s3://"):
         return Path(text) if text.startswith("/") else folder / text
     bucket, _, key = text.removeprefix("s3://").partition("/")
     if isinstance(folder, S3Path):
-        return S3Path(Bucket(bucket, folder.bucket.options), key)
+        parts = [part for part in key.split("/") if part]
+        return S3Path(Bucket(bucket, folder.bucket.options), "/".join(parts))
     raise ValueError(f"{text}: it is in S3, and the staging area is not")
 
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 from deltaq.tasks.s3 import Bucket
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import ObjectMeta, ReadableFile
 
 #: Bytes up to which an object is written in one piece, and read in one.
 _ONE_PIECE = 8 << 20
@@ -196,8 +196,11 @@ class S3Path:
             return bytes(obstore.get(self.bucket.store, self.key).bytes())
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """Open the object, which is small, for reading."""
-        return io.BytesIO(self.read_bytes())
+        """Open the object for reading: of a large one no more is read than is asked for."""
+        content = self._get()
+        if isinstance(content, pa.Buffer):
+            return io.BytesIO(content)
+        return io.BufferedReader(_Reader(self, self._reader(content)), _ONE_PIECE)
 
     def read_text(self) -> str:
         """Read the whole object as UTF-8."""
@@ -225,11 +228,15 @@ class S3Path:
         content = self._content.result()
         if isinstance(content, pa.Buffer):
             return pa.BufferReader(content)
+        return pa.PythonFile(_Reader(self, self._reader(content)), mode="r")
+
+    def _reader(self, size: int) -> ReadableFile:
         import obstore
 
         with self._errors():
-            reader = obstore.open_reader(self.bucket.store, self.key, size=content)
-        return pa.PythonFile(_Reader(self, reader), mode="r")
+            return obstore.open_reader(
+                self.bucket.store, self.key, size=size, buffer_size=_ONE_PIECE
+            )
 
     def _get(self) -> pa.Buffer | int:
         """Read the object if it is small, else return its size."""
@@ -471,6 +478,11 @@ class _Reader(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         with self._path.bucket.errors(str(self._path)):
             return int(self._reader.seek(offset, whence))
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
     def read(self, size: int | None = -1) -> Any:
         with self._path.bucket.errors(str(self._path)):

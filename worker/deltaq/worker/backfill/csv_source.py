@@ -6,7 +6,6 @@ import csv as stdlib_csv
 import io
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.csv as pc
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import InvalidFrame, SchemaMismatch
+from deltaq.tasks.location import Location, text_stream
 from deltaq.tasks.manifest import Csv, Slice
 from deltaq.worker.backfill.lines import Lines, bad_line, is_compressed, line_start, whole_lines
 from deltaq.worker.backfill.rows import completed, no_such_columns
@@ -26,7 +26,7 @@ _CONVERSION = re.compile(
 )
 
 
-def read(path: Path, piece: Slice, schema: pa.Schema, csv: Csv) -> Iterator[pa.RecordBatch]:
+def read(path: Location, piece: Slice, schema: pa.Schema, csv: Csv) -> Iterator[pa.RecordBatch]:
     """Read rows in order, with all columns of a schema.
 
     Raises:
@@ -48,8 +48,8 @@ def read(path: Path, piece: Slice, schema: pa.Schema, csv: Csv) -> Iterator[pa.R
         yield from reader.lines(lines)
 
 
-def _header(path: Path, csv: Csv) -> list[str]:
-    with pa.input_stream(str(path), compression="detect") as file:
+def _header(path: Location, csv: Csv) -> list[str]:
+    with text_stream(path) as file:
         text = io.TextIOWrapper(file, "utf-8-sig", newline="")
         return next(stdlib_csv.reader(text, delimiter=csv.delimiter), [])
 
@@ -62,11 +62,11 @@ class _Reader:
         self._schema = schema
         self._csv = csv
 
-    def stream(self, path: Path) -> Iterator[pa.RecordBatch]:
+    def stream(self, path: Location) -> Iterator[pa.RecordBatch]:
         """Read a whole file, in which values may go over lines."""
 
         def opened() -> Any:
-            return pa.input_stream(str(path), compression="detect")
+            return text_stream(path)
 
         try:
             yield from self._batches(opened, quotes=True, skip=1)

@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import pyarrow.parquet as pq
 from msgspec import structs
 
+from deltaq.tasks.location import Location, below, source_of
 from deltaq.tasks.manifest import Csv, Part, Slice
 from deltaq.worker.backfill.lines import Lines, is_compressed
 
@@ -56,7 +56,9 @@ class Unit:
     weight: float
 
 
-def cut(part: Part, folder: Path, csv: Csv, seen: Seen, numbers: Sequence[int]) -> tuple[Part, ...]:
+def cut(
+    part: Part, folder: Location, csv: Csv, seen: Seen, numbers: Sequence[int]
+) -> tuple[Part, ...]:
     """Cut a part into pieces of about one round; nothing if it is not worth it, or cannot be.
 
     Whoever cuts a part cuts it in the same way. The pieces have each row of the part once.
@@ -101,9 +103,9 @@ def shared(units: Sequence[Unit], count: int) -> list[list[Unit]]:
     return shares
 
 
-def _units(part: Part, folder: Path, csv: Csv, seen: Seen) -> Iterator[Unit]:
+def _units(part: Part, folder: Location, csv: Csv, seen: Seen) -> Iterator[Unit]:
     for piece in part.slices:
-        path = folder / piece.path
+        path = below(folder, piece.path)
         if part.format == "parquet":
             yield from _row_groups(path, piece, seen)
         elif piece.byte_range or not (
@@ -117,8 +119,8 @@ def _units(part: Part, folder: Path, csv: Csv, seen: Seen) -> Iterator[Unit]:
             yield Unit(piece=piece, source_bytes=piece.file_bytes, weight=weight)
 
 
-def _row_groups(path: Path, piece: Slice, seen: Seen) -> Iterator[Unit]:
-    about = pq.read_metadata(path)
+def _row_groups(path: Location, piece: Slice, seen: Seen) -> Iterator[Unit]:
+    about = pq.read_metadata(source_of(path))
     for group in range(*(piece.row_groups or (0, about.num_row_groups))):
         meta = about.row_group(group)
         yield Unit(
@@ -128,7 +130,7 @@ def _row_groups(path: Path, piece: Slice, seen: Seen) -> Iterator[Unit]:
         )
 
 
-def _ranges(path: Path, piece: Slice, seen: Seen) -> Iterator[Unit]:
+def _ranges(path: Location, piece: Slice, seen: Seen) -> Iterator[Unit]:
     """Cut text so finely that shares of it come out even."""
     start, stop = piece.byte_range or (0, piece.file_bytes)
     weight = _count_lines(path, start, stop) * seen.size_bytes / seen.rows
@@ -142,7 +144,7 @@ def _ranges(path: Path, piece: Slice, seen: Seen) -> Iterator[Unit]:
         )
 
 
-def _count_lines(path: Path, start: int, stop: int) -> float:
+def _count_lines(path: Location, start: int, stop: int) -> float:
     """Count lines; of much text, by samples."""
     size = stop - start
     if size <= 3 * _SAMPLE_BYTES:

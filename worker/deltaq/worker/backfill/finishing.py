@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from deltaq.tasks.backfill import Backfill, Ending, Verdict, list_backfills, unbegun
 from deltaq.tasks.errors import (
@@ -21,9 +20,11 @@ from deltaq.tasks.errors import (
     info_from_error,
 )
 from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
@@ -300,9 +301,9 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _remove_empty(table: Path) -> None:
+def _remove_empty(table: Location) -> None:
     """Remove the folder of a table that never came to be, with its empty partitions."""
-    if (table / "_delta_log").exists():
+    if isinstance(table, S3Path) or (table / "_delta_log").exists():
         return
     for folder in sorted(table.rglob("*"), reverse=True):
         if folder.is_dir() and not any(folder.iterdir()):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import SchemaMismatch
+from deltaq.tasks.location import Location, text_stream
 from deltaq.tasks.manifest import Slice
 from deltaq.worker.backfill.lines import Lines, bad_line, is_compressed, whole_lines
 from deltaq.worker.engines.fit import fit_batch
@@ -17,14 +17,14 @@ from deltaq.worker.engines.fit import fit_batch
 _BLOCK_BYTES = 4 << 20
 
 
-def read(path: Path, piece: Slice, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def read(path: Location, piece: Slice, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Read rows in order, with all columns of a schema; a line that lacks one has null there.
 
     Raises:
         SchemaMismatch: A value does not fit, or has a name that no column has; the line is named.
     """
     if piece.byte_range is None and is_compressed(path):
-        with pa.input_stream(str(path), compression="detect") as file:
+        with text_stream(path) as file:
             try:
                 yield from _batches(file, schema)
             except pa.ArrowInvalid as exc:

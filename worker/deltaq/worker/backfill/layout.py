@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltaq.tasks.backfill import PreparedFile
-from deltaq.tasks.location import sync_folder
+from deltaq.tasks.location import Location, sync_folder
 from deltaq.worker.backfill.names import (
     file_name,
     partition_folder,
@@ -43,18 +43,20 @@ class Layout:
         partition_by: Columns that are not in the files, but in the names of their folders.
         sort_by: Order of the rows within each file; nulls last.
         target_bytes: Bytes of a file, about.
+        work: Folder on a disk, for files on their way to S3.
         resumed: How often the backfill was resumed.
     """
 
     def __init__(
         self,
-        table: Path,
+        table: Location,
         backfill_id: str,
         part: int,
         *,
         partition_by: Sequence[str],
         sort_by: Sequence[str],
         target_bytes: int,
+        work: Path,
         resumed: int = 0,
     ) -> None:
         self._table = table
@@ -63,8 +65,9 @@ class Layout:
         self._partition_by = list(partition_by)
         self._sort_by = [(column, "ascending") for column in sort_by]
         self._target_bytes = target_bytes
+        self._work = work
         self._resumed = resumed
-        self._folders: set[Path] = set()
+        self._folders: set[Location] = set()
         self.files: list[PreparedFile] = []
 
     def write(self, rows: pa.Table) -> None:
@@ -103,7 +106,7 @@ class Layout:
         """Write a file of the first rows, and return how many."""
         name = file_name(self._backfill_id, self._part, len(self.files), resumed=self._resumed)
         place = self._make_folder(folder)
-        temporary = place / temporary_name(name)
+        temporary = self._temporary(place, name)
         try:
             written = self._write_rows(temporary, rows)
             rows = rows.slice(0, written)
@@ -116,7 +119,7 @@ class Layout:
                     stats=file_statistics(rows, pq.read_metadata(temporary)),
                 )
             )
-            temporary.replace(place / name)
+            _publish(temporary, place / name)
         finally:
             temporary.unlink(missing_ok=True)
         return written
@@ -135,15 +138,33 @@ class Layout:
             os.fsync(file.fileno())
         return written
 
-    def _make_folder(self, folder: str) -> Path:
-        place = self._table / folder
+    def _temporary(self, place: Location, name: str) -> Path:
+        """Name the file that is written first: on a disk in the same folder, so that it can move."""
+        if isinstance(place, Path):
+            return place / temporary_name(name)
+        self._work.mkdir(parents=True, exist_ok=True)
+        return self._work / temporary_name(name)
+
+    def _make_folder(self, folder: str) -> Location:
+        table = self._table
+        if not isinstance(table, Path):
+            return table / folder if folder else table
+        place = table / folder
         if place not in self._folders:
             if not place.is_dir():
                 place.mkdir(parents=True, exist_ok=True)
-                above = [f for f in place.parents if f.is_relative_to(self._table)]
-                self._folders.update((*above, self._table.parent))
+                above = [f for f in place.parents if f.is_relative_to(table)]
+                self._folders.update((*above, table.parent))
             self._folders.add(place)
         return place
+
+
+def _publish(file: Path, place: Location) -> None:
+    """Put a whole file in its place, where it replaces the same one of another try."""
+    if isinstance(place, Path):
+        file.replace(place)
+    else:
+        place.upload(file)
 
 
 def _codes(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Array, dict[str, pa.Array]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from deltaq.tasks.location import Location
 
 #: Bytes read at a time while a newline is looked for, or newlines are counted.
 _CHUNK = 1 << 20
@@ -16,7 +17,7 @@ _CHUNK = 1 << 20
 class Lines:
     """Whole lines of a file, from one byte to another."""
 
-    path: Path
+    path: Location
     start: int
     stop: int
 
@@ -44,13 +45,13 @@ class Lines:
         return found
 
 
-def whole_lines(path: Path, start: int, stop: int, *, body: int = 0) -> Lines:
+def whole_lines(path: Location, start: int, stop: int, *, body: int = 0) -> Lines:
     """Find the lines that begin in a byte range, at ``body`` or later, where a header ends."""
     begin, end = (max(body, line_start(path, offset)) for offset in (start, stop))
     return Lines(path, begin, end)
 
 
-def line_start(path: Path, offset: int) -> int:
+def line_start(path: Location, offset: int) -> int:
     """Find the first byte at or past an offset at which a line begins; the size if none does."""
     if offset <= 0:
         return 0
@@ -64,7 +65,7 @@ def line_start(path: Path, offset: int) -> int:
         return place
 
 
-def is_compressed(path: Path) -> bool:
+def is_compressed(path: Location) -> bool:
     """Tell whether a file can only be read from its beginning."""
     return path.suffix in (".gz", ".bz2", ".zst", ".lz4")
 
@@ -87,14 +88,14 @@ def bad_line(lines: Lines, parse: Callable[[Lines], None]) -> int:
     return Lines(lines.path, 0, lines.start).count(b"\n") + 1
 
 
-def _second_line(path: Path, start: int) -> int:
+def _second_line(path: Location, start: int) -> int:
     return line_start(path, start + 1)
 
 
 class _Range(io.RawIOBase):
     """A stretch of a file, readable as a file."""
 
-    def __init__(self, path: Path, start: int, stop: int) -> None:
+    def __init__(self, path: Location, start: int, stop: int) -> None:
         self._file = path.open("rb")
         self._file.seek(start)
         self._left = stop - start
@@ -104,7 +105,7 @@ class _Range(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         wanted = memoryview(buffer)[: self._left]
-        read = self._file.readinto(wanted)
+        read: int = self._file.readinto(wanted)  # type: ignore[attr-defined]
         self._left -= read
         return int(read)
 

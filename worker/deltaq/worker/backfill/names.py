@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import InvalidFrame
+from deltaq.tasks.location import Location
+from deltaq.tasks.s3_path import S3Path
 
 #: How Hive, and Delta after it, names the partition of null.
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -41,10 +43,13 @@ def temporary_name(name: str) -> str:
     return f".{name}.{secrets.token_hex(4)}.tmp"
 
 
-def left_behind(table: Path, backfill_id: str) -> Iterator[Path]:
+def left_behind(table: Location, backfill_id: str) -> Iterator[Location]:
     """Find all files of a backfill in a table's folder, finished or not."""
     finished = rf"part-\d+(\.\d+)?-{re.escape(backfill_id)}-\d+\.snappy\.parquet"
     name = re.compile(rf"{finished}|\.{finished}\.[0-9a-f]+\.tmp")
+    if isinstance(table, S3Path):
+        yield from (file for file in table.walk_files() if name.fullmatch(file.name))
+        return
     for folder, folders, files in os.walk(table):
         folders[:] = [f for f in folders if not f.startswith("_delta_log")]
         for file in files:

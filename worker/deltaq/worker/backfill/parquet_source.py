@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing
+from deltaq.tasks.location import Location, source_of
 from deltaq.tasks.manifest import Slice
 from deltaq.worker.backfill.rows import completed
 from deltaq.worker.engines.fit import fit_batch, fit_schema
@@ -18,7 +18,9 @@ from deltaq.worker.engines.fit import fit_batch, fit_schema
 _BATCH_ROWS, _BATCH_BYTES = 131_072, 32 << 20
 
 
-def read(path: Path, piece: Slice, schema: pa.Schema, *, table: str) -> Iterator[pa.RecordBatch]:
+def read(
+    path: Location, piece: Slice, schema: pa.Schema, *, table: str
+) -> Iterator[pa.RecordBatch]:
     """Read rows in order, with all columns of a schema.
 
     Raises:
@@ -26,7 +28,7 @@ def read(path: Path, piece: Slice, schema: pa.Schema, *, table: str) -> Iterator
         StagedDataMissing: A row group is damaged.
     """
     with pq.ParquetFile(
-        path, coerce_int96_timestamp_unit="us", page_checksum_verification=True
+        source_of(path), coerce_int96_timestamp_unit="us", page_checksum_verification=True
     ) as file:
         fitted = fit_schema(_with_zones(file), schema, name=table)
         groups = range(*(piece.row_groups or (0, file.num_row_groups)))

@@ -25,7 +25,9 @@ from deltaq.tasks.errors import (
     StorageUnavailable,
     info_from_error,
 )
+from deltaq.tasks.location import Location, parse_location
 from deltaq.tasks.manifest import Manifest, Part
+from deltaq.tasks.s3 import S3Options
 from deltaq.worker.backfill.cutting import Seen, cut
 from deltaq.worker.backfill.layout import Layout
 from deltaq.worker.backfill.plan import LoadPlan, plan_load
@@ -33,6 +35,7 @@ from deltaq.worker.backfill.sources import PartReader
 from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.columns import check_partition_values
 from deltaq.worker.engines.native_errors import native_errors
+from deltaq.worker.engines.urls import open_table
 
 #: Bytes of rows that are held, partitioned and sorted at a time: a round. A part of more has
 #: several rounds of files, each sorted in itself; one of many more is cut, for others to share.
@@ -52,6 +55,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     #: Those of the pieces that the part may be cut into.
     piece_numbers: tuple[int, ...] = ()
     round_bytes: int = ROUND_BYTES
+    #: How S3 is reached, if that is where something is: it goes through a pipe only.
+    s3: S3Options = S3Options()
+
+    def place(self, name: str) -> Location:
+        """Locate a folder of the job."""
+        return parse_location(name, self.s3)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,23 +97,25 @@ def prepare(job: Job) -> Prepared:
     """
     began = time.monotonic()
     manifest, (part,) = job.manifest, job.manifest.parts
-    plan = planned(manifest, Path(job.table))
+    table, folder = job.place(job.table), job.place(job.folder)
+    plan = planned(manifest, table)
     layout = Layout(
-        Path(job.table),
+        table,
         manifest.backfill_id,
         part.number,
         partition_by=plan.partition_by,
         sort_by=manifest.sort_by,
         target_bytes=manifest.target_file_bytes,
         resumed=manifest.resumed,
+        work=Path(job.work),
     )
     pieces: tuple[Part, ...] = ()
     reader = PartReader(
         part,
-        Path(job.folder),
+        folder,
         plan.schema,
         manifest.csv,
-        allowed=[Path(folder) for folder in job.allowed],
+        allowed=[job.place(name) for name in job.allowed],
         table=manifest.table,
     )
     named = check_partition_values(reader.batches(), plan.partition_by, name=manifest.table)
@@ -137,7 +148,7 @@ def _pieces(job: Job, rows: pa.Table, begun: int) -> tuple[Part, ...]:
         return ()  # it is all there is
     seen = Seen(rows=rows.num_rows, size_bytes=rows.nbytes, slices=begun)
     manifest, (part,) = job.manifest, job.manifest.parts
-    return cut(part, Path(job.folder), manifest.csv, seen, job.piece_numbers)
+    return cut(part, job.place(job.folder), manifest.csv, seen, job.piece_numbers)
 
 
 @contextmanager
@@ -149,7 +160,7 @@ def _lake_errors(job: Job) -> Iterator[None]:
         raise StorageUnavailable(f"{place}: cannot be written: {exc.strerror or exc}") from exc
 
 
-def planned(manifest: Manifest, table: Path) -> LoadPlan:
+def planned(manifest: Manifest, table: Location) -> LoadPlan:
     """Plan a backfill for the table in a folder as it is now.
 
     Raises:
@@ -158,7 +169,7 @@ def planned(manifest: Manifest, table: Path) -> LoadPlan:
     """
     try:
         with native_errors(manifest.table):
-            return plan_load(manifest, open_table(table))
+            return plan_load(manifest, table_at(table))
     except NotNative as refusal:
         raise EngineRefused(
             f"table {manifest.table}: a backfill writes no files for it: {refusal.reason}; append "
@@ -167,10 +178,10 @@ def planned(manifest: Manifest, table: Path) -> LoadPlan:
         ) from refusal
 
 
-def open_table(path: Path) -> DeltaTable | None:
+def table_at(path: Location) -> DeltaTable | None:
     """Open the table in a folder; None if there is none."""
     try:
-        return DeltaTable(str(path))
+        return open_table(path)
     except TableNotFoundError:
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing, StorageUnavailable
-from deltaq.tasks.location import Location
+from deltaq.tasks.location import Location, below
 from deltaq.tasks.manifest import Csv, Part, Slice
 from deltaq.worker.backfill import csv_source, json_source, parquet_source
 from deltaq.worker.backfill.confinement import source_path
@@ -34,7 +34,7 @@ class PartReader:
     def __init__(
         self,
         part: Part,
-        folder: Path,
+        folder: Location,
         schema: pa.Schema,
         csv: Csv,
         *,
@@ -61,13 +61,13 @@ class PartReader:
         for piece in self._part.slices:
             self.begun += 1
             path = source_path(piece, self._folder, self._allowed)
-            with _told(self._folder / piece.path, self._table):
+            with _told(below(self._folder, piece.path), self._table):
                 _check_unchanged(path, piece)
                 inside = pa.schema([f for f in self._schema if f.name not in piece.values])
                 batches = self._inside(path, piece, inside)
                 yield from with_values(batches, piece.values, self._schema)
 
-    def _inside(self, path: Path, piece: Slice, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _inside(self, path: Location, piece: Slice, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         if self._part.format == "parquet":
             return parquet_source.read(path, piece, schema, table=self._table)
         if self._part.format == "csv":
@@ -75,7 +75,7 @@ class PartReader:
         return json_source.read(path, piece, schema)
 
 
-def _check_unchanged(path: Path, piece: Slice) -> None:
+def _check_unchanged(path: Location, piece: Slice) -> None:
     size = path.stat().st_size
     if isinstance(path, Path) and not path.is_file():  # reading a pipe would have no end
         raise StagedDataMissing("it is no file")
@@ -87,7 +87,7 @@ def _check_unchanged(path: Path, piece: Slice) -> None:
 
 
 @contextmanager
-def _told(path: Path, table: str) -> Iterator[None]:
+def _told(path: Location, table: str) -> Iterator[None]:
     """Name the file in all errors, and raise those of our tree."""
     try:
         yield

@@ -21,6 +21,8 @@ from deltaq.tasks.errors import (
 )
 from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest, Part, piece_numbers
+from deltaq.tasks.s3 import S3Options
+from deltaq.tasks.s3_path import S3Path
 from deltaq.worker.backfill.claims import Claims
 from deltaq.worker.backfill.finishing import Finisher
 from deltaq.worker.backfill.helper import Helper, HelperDied
@@ -93,18 +95,19 @@ class Work:
             self._end_all(observer, tried=False)
 
     def jobs(
-        self, *, table: Path, work: Path, allowed: Sequence[Location], worker: str
+        self, *, table: Location, work: Path, allowed: Sequence[Location], worker: str
     ) -> list[Job]:
         """Describe the parts to who prepares them."""
         return [
             Job(
                 manifest=msgspec.structs.replace(self.manifest, parts=(part,)),
-                folder=str(self.backfill.folder.absolute()),
-                table=str(table.absolute()),
+                folder=str(self.backfill.folder),
+                table=str(table),
                 work=str(work.absolute()),
                 worker=worker,
                 allowed=tuple(map(str, allowed)),
                 piece_numbers=tuple(piece_numbers(part.number, len(self.manifest.parts))),
+                s3=table.bucket.options if isinstance(table, S3Path) else S3Options(),
             )
             for part in self._parts.values()
         ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,6 +22,7 @@ from deltaq.tasks.errors import (
     StagedDataMissing,
     StorageUnavailable,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.request import Adopt
 from deltaq.tasks.signing import Signer
@@ -30,7 +30,7 @@ from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
 from deltaq.worker.backfill.names import partition_value
 from deltaq.worker.backfill.plan import LoadPlan
-from deltaq.worker.backfill.preparing import open_table, planned
+from deltaq.worker.backfill.preparing import planned, table_at
 from deltaq.worker.durable import sync_commit
 from deltaq.worker.engines import Commit, NotNative, RowCounts
 from deltaq.worker.engines.native_commit import commit_options
@@ -81,9 +81,9 @@ class Adopter:
         sync_commit(path, version)
         return Commit(version=version, counts=(RowCounts(inserted=request.rows, deleted=deleted),))
 
-    def _adopt(self, group: CommitGroup, request: Adopt, path: Path) -> tuple[int | None, int]:
+    def _adopt(self, group: CommitGroup, request: Adopt, path: Location) -> tuple[int | None, int]:
         backfill = Backfill(self._staging, request.request_id, self._signer)
-        manifest, table = backfill.manifest(), open_table(path)
+        manifest, table = backfill.manifest(), table_at(path)
         parts = _parts(backfill, manifest)
         reached = table.transaction_version(group.app_id) if table else None
         if group.is_late(NOTHING if reached is None else reached):
@@ -139,7 +139,7 @@ def _checked(part: Prepared, plan: LoadPlan, manifest: Manifest) -> Iterable[Pre
     return part.files
 
 
-def _check_there(table: Path, files: Sequence[PreparedFile]) -> None:
+def _check_there(table: Location, files: Sequence[PreparedFile]) -> None:
     for file in files:
         try:
             size = (table / file.path).stat().st_size
@@ -154,7 +154,7 @@ def _check_there(table: Path, files: Sequence[PreparedFile]) -> None:
             )
 
 
-def _create(path: Path, plan: LoadPlan, files: Sequence[PreparedFile], group: CommitGroup) -> None:
+def _create(path: Location, plan: LoadPlan, files: Sequence[PreparedFile], group: CommitGroup) -> None:
     create_table_with_add_actions(
         str(path),
         Schema.from_arrow(plan.whole),
