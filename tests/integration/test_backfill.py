@@ -556,6 +556,30 @@ def test_a_process_that_was_stopped_before_a_resume_changes_nothing_after_it(
     assert loads.rows(manifest) == list(range(600, 1200))
 
 
+@pytest.mark.parametrize("stopped", ["before its look", "after its look"])
+def test_a_worker_that_was_stopped_while_it_cleaned_up_removes_nothing_of_what_was_resumed(
+    loads: Loads, client: Client, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    manifest = loads.load(prices())
+    backfill = loads.backfill(manifest)
+    failed = Verdict(ending=Ending.FAILED, at_ms=0)
+    backfill.decide(failed)
+    loads.end(manifest)
+    client.resume_backfill(manifest.backfill_id)
+    adopted = loads.end(manifest)
+
+    finisher = loads.backfills._finisher
+    monkeypatch.setattr(finisher, "_version", lambda _: None)  # so it was before
+    if stopped == "after its look":
+        monkeypatch.setattr(Backfill, "verdict", lambda _: failed)
+    finisher._clean(backfill, manifest, failed)
+    monkeypatch.undo()
+
+    assert loads.rows(manifest) == list(range(600))
+    if stopped == "before its look":
+        assert backfill.verdict() == adopted
+
+
 def test_one_that_was_cancelled_when_all_was_prepared_is_loaded_when_it_is_resumed(
     loads: Loads, client: Client
 ) -> None:

@@ -25,6 +25,7 @@ from deltaq.worker.backfill.names import (
     left_behind,
     partition_folder,
     partition_value,
+    resumed_of,
     temporary_name,
 )
 from deltaq.worker.backfill.statistics import file_statistics
@@ -155,6 +156,7 @@ def test_what_a_backfill_left_is_told_from_what_another_did(tmp_path: Path) -> N
     for file in (*mine, *others, tmp_path / "part-0-c000.parquet"):
         file.touch()
     assert set(left_behind(tmp_path, "a")) == set(mine)
+    assert [resumed_of(file.name) for file in mine] == [0, 2, 0]
 
 
 def test_folders_are_named_as_hive_names_them() -> None:

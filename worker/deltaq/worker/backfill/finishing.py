@@ -30,7 +30,7 @@ from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.adopting import stage_adopt
 from deltaq.worker.backfill.claims import Claims
-from deltaq.worker.backfill.names import left_behind
+from deltaq.worker.backfill.names import left_behind, resumed_of
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import find_committed
 from deltaq.worker.observers import NOBODY, Observer
@@ -276,10 +276,13 @@ class Finisher:
         if version is not None:  # never remove what is in the table
             self._adopted(backfill, manifest, version)
             return
+        if backfill.verdict() != verdict:
+            return  # others have cleaned up, and perhaps gone on
         removed = 0
         for file in left_behind(self._lake.path(manifest.table), manifest.backfill_id):
-            self._staging.remove(file)
-            removed += 1
+            if resumed_of(file.name) <= manifest.resumed:  # later ones may be in the table by now
+                self._staging.remove(file)
+                removed += 1
         # Resumed, it is adopted by a request of its own.
         self._staging.remove(self._staging.request_path(manifest.table, manifest.backfill_id))
         backfill.forget_parts()

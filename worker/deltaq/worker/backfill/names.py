@@ -25,6 +25,8 @@ from deltaq.tasks.s3_path import S3Path
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 #: What Hive escapes in the name of a folder.
 _ESCAPED = frozenset("\"#%'*/:=?\\\x7f{}[]^") | {chr(code) for code in range(32)}
+#: In the name of a prepared file of a backfill that was resumed.
+_RESUMED = re.compile(r"\.?part-\d+\.(\d+)-")
 #: Bytes of a file name.
 _LONGEST = 255
 
@@ -33,6 +35,12 @@ def file_name(backfill_id: str, part: int, ordinal: int, *, resumed: int = 0) ->
     """Name a prepared file."""
     again = f".{resumed}" if resumed else ""
     return f"part-{part:05d}{again}-{backfill_id}-{ordinal:05d}.snappy.parquet"
+
+
+def resumed_of(name: str) -> int:
+    """Tell from the name of a prepared file how often its backfill had been resumed."""
+    found = _RESUMED.match(name)
+    return int(found[1]) if found else 0
 
 
 def temporary_name(name: str) -> str:
