@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from deltaq.client.results import rows_in
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite, Request, new_request_id
 from deltaq.tasks.staging import StagingArea
@@ -24,7 +24,7 @@ LEDGER = app_id("epoch", Lane.LIVE)
 class Applier:
     """Stages requests on one table, gives them sequences from 0 up and applies them."""
 
-    def __init__(self, engine: Engine, root: Path, table: str = "prices") -> None:
+    def __init__(self, engine: Engine, root: Location, table: str = "prices") -> None:
         self.engine = engine
         self.lake = Lake(root)
         self.staging = StagingArea(root / ".deltaq")
@@ -77,7 +77,7 @@ class Applier:
 
     def read_version(self, **query: Any) -> tuple[int, pa.Table]:
         request_id = new_request_id()
-        folder = self.staging.read_path(request_id)
+        folder = self.staging.new_work_path()
         asked = Read(request_id=request_id, client_id=CLIENT_ID, table=self.table, **query)
         version, count = self.engine.read(asked, folder)
         rows = rows_in(folder)

@@ -163,16 +163,8 @@ class Bucket:
         )
 
         code = _code(exc)
-        if code in _MEANINGS:
-            number, meaning = _MEANINGS[code]
-            found = _REGION.search(str(exc))
-            region = next(filter(None, found.groups()), None) if found else None
-            told = meaning.format(
-                bucket=self.name,
-                region=region or "another region",
-                server=self.options.endpoint or "S3",
-            )
-            return OSError(number, f"{told} ({code})", place)
+        if meant := _meaning(code, str(exc), self.name, self.options.endpoint or "S3"):
+            return OSError(*meant, place)
         if isinstance(exc, AlreadyExistsError) or code in _THERE:
             return FileExistsError(errno.EEXIST, "it is there already", place)
         if isinstance(exc, FileNotFoundError) and code in _ABSENT:
@@ -216,18 +208,36 @@ _ABSENT = (None, "NoSuchKey", "NotFound", "404")
 _THERE = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
+def explain(text: str) -> str | None:
+    """Say what an error of delta-rs means, if it is one of S3 that has a known meaning."""
+    meant = _meaning(_code_in(text), text, "of the lake", "S3")
+    return meant[1] if meant else None
+
+
+def _meaning(code: str | None, text: str, bucket: str, server: str) -> tuple[int, str] | None:
+    if code not in _MEANINGS:
+        return None
+    number, meaning = _MEANINGS[code]
+    found = _REGION.search(text)
+    region = next(filter(None, found.groups()), None) if found else None
+    told = meaning.format(bucket=bucket, region=region or "another region", server=server)
+    return number, f"{told} ({code})"
+
+
 def _code(exc: Exception) -> str | None:
     """Tell S3's code of an error: boto3 has it apart, obstore in what it tells."""
     response = getattr(exc, "response", None)
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Code"))
-    text = str(exc)
+    return _UNREACHABLE if type(exc).__name__ == "EndpointConnectionError" else _code_in(str(exc))
+
+
+def _code_in(text: str) -> str | None:
     if found := _CODE.search(text):
         return found.group(1)
     if "redirect without LOCATION" in text:  # obstore's word for a PermanentRedirect
         return "PermanentRedirect"
-    is_lost = "error sending request" in text or type(exc).__name__ == "EndpointConnectionError"
-    return _UNREACHABLE if is_lost else None
+    return _UNREACHABLE if "error sending request" in text else None
 
 
 def _brief(exc: Exception) -> str:

@@ -29,6 +29,7 @@ from deltaq.tasks.errors import (
     TableNotFound,
     VersionNotFound,
 )
+from deltaq.tasks.s3 import explain
 from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.columns import APPEND_ONLY
 
@@ -37,6 +38,8 @@ FOREIGN = (DeltaError, OSError, ValueError, NotImplementedError)
 
 #: By a pattern in the message; the first that is found decides.
 _BY_MESSAGE: tuple[tuple[str, type[DeltaqError] | type[NotNative]], ...] = (
+    # Before all else: what a server says may have any word in it.
+    (r"Generic S3 error|The operation lacked|NoSuchBucket", StorageUnavailable),
     (r"failed validation check|[Ii]nvariant|append-only|non-nullable", ConstraintViolated),
     (r"Unsupported table features?|[Uu]nsupported (reader|writer)", NotNative),
     (r"[Uu]nknown (reader|writer)? ?feature|not supported by|Feature .* is not", NotNative),
@@ -87,6 +90,8 @@ def translate_error(error: Exception, table: str) -> DeltaqError | NotNative:
     text = str(error)
     kind = _classify(error, text)
     said = APPEND_ONLY if "append-only" in text else _readable(text)
+    if kind is StorageUnavailable and (meaning := explain(text)):
+        said = meaning
     if issubclass(kind, NotNative):
         return kind(f"delta-rs: {said}", of_table=True)
     about = "" if table == "*" else f"table {table}: "  # a query of several tables has the star
