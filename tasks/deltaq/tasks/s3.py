@@ -196,6 +196,7 @@ _MEANINGS: dict[str, tuple[int, str]] = {
         errno.ENOSYS,
         "the server has no conditional put (If-None-Match), without which commits may be lost",
     ),
+    "NoSuchUpload": (errno.ENOENT, "the upload has ended"),
     "SlowDown": (errno.EBUSY, "the server is overloaded"),
     "InternalError": (errno.EIO, "the server failed"),
     _UNREACHABLE: (

@@ -22,6 +22,7 @@ from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.outcomes import bury
 from deltaq.worker.recovery import Recovery
+from deltaq.worker.s3_uploads import abort_uploads
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +213,8 @@ class Sweeper:
                 else:
                     self._staging.remove(file)
                 removed += 1
+        for root in {self._staging.root, self._settings.lake}:
+            removed += abort_uploads(root, older_than=unfinished_for)
         return removed
 
 
