@@ -7,7 +7,6 @@ appear whole, and :meth:`S3Path.create` never replaces one.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fnmatch
 import io
 from collections.abc import Iterable, Iterator
@@ -16,19 +15,16 @@ from dataclasses import dataclass
 from functools import cache, cached_property, total_ordering
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import pyarrow as pa
 
 from deltaq.tasks.s3 import Bucket
+from deltaq.tasks.s3_files import ONE_PIECE, new_file, raw_file
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, ReadableFile
 
-#: Bytes up to which an object is written in one piece, and read in one.
-_ONE_PIECE = 8 << 20
-#: How often an object is written again when the server tells of a conflict, and none is there.
-_CONFLICTS = 10
 #: Objects that one process reads ahead at the same time.
 _FETCHERS = 16
 #: Objects kept that were read ahead for whoever comes.
@@ -200,7 +196,7 @@ class S3Path:
         content = self._get()
         if isinstance(content, pa.Buffer):
             return io.BytesIO(content)
-        return io.BufferedReader(_Reader(self, self._reader(content)), _ONE_PIECE)
+        return io.BufferedReader(raw_file(self, self._reader(content)), ONE_PIECE)
 
     def read_text(self) -> str:
         """Read the whole object as UTF-8."""
@@ -228,14 +224,14 @@ class S3Path:
         content = self._content.result()
         if isinstance(content, pa.Buffer):
             return pa.BufferReader(content)
-        return pa.PythonFile(_Reader(self, self._reader(content)), mode="r")
+        return pa.PythonFile(raw_file(self, self._reader(content)), mode="r")
 
     def _reader(self, size: int) -> ReadableFile:
         import obstore
 
         with self._errors():
             return obstore.open_reader(
-                self.bucket.store, self.key, size=size, buffer_size=_ONE_PIECE
+                self.bucket.store, self.key, size=size, buffer_size=ONE_PIECE
             )
 
     def _get(self) -> pa.Buffer | int:
@@ -245,7 +241,7 @@ class S3Path:
         with self._errors():
             found = obstore.get(self.bucket.store, self.key)
             size: int = found.meta["size"]
-            return pa.py_buffer(found.bytes()) if size <= _ONE_PIECE else size
+            return pa.py_buffer(found.bytes()) if size <= ONE_PIECE else size
 
     def write_bytes(self, content: bytes) -> None:
         """Write the object, in place of what is there."""
@@ -265,15 +261,13 @@ class S3Path:
         with self._errors():
             obstore.put(self.bucket.store, self.key, file)
 
-    @contextlib.contextmanager
-    def create(self) -> Iterator[BinaryIO]:
-        """Write an object that appears whole or not at all, when this ends.
+    def create(self) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Write an object that appears whole or not at all, when the block ends.
 
         Raises:
             FileExistsError: It is there already; it was left as it was.
         """
-        with _Writer(self) as writer:
-            yield cast(BinaryIO, writer)
+        return new_file(self)
 
     def touch(self) -> None:
         """Write an empty object, so that its time is now."""
@@ -347,146 +341,6 @@ class S3Path:
 
     def _errors(self) -> Any:
         return self.bucket.errors(str(self))
-
-
-class _Writer(io.RawIOBase):
-    """Writes an object: a small one by one request, a large one in parts while they come."""
-
-    def __init__(self, path: S3Path) -> None:
-        self._path = path
-        self._held = bytearray()  # from offset _sent on
-        self._sent = self._position = 0
-        self._upload: str | None = None
-        self._parts: list[dict[str, Any]] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go back to what is still held: the last bytes, at least a piece of them."""
-        if whence != io.SEEK_SET or offset < self._sent:
-            raise io.UnsupportedOperation("only the end of an object can be written again")
-        self._position = offset
-        return offset
-
-    def write(self, data: Any) -> int:
-        content = memoryview(data).cast("B")
-        start = self._position - self._sent
-        self._held[start : start + len(content)] = content
-        self._position += len(content)
-        while len(self._held) >= 2 * _ONE_PIECE:
-            self._send(_ONE_PIECE)
-        return len(content)
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
-        if exc is not None:
-            self._abort()
-        elif self._upload is None:
-            self._put()
-        else:
-            self._complete()
-
-    def _put(self) -> None:
-        import obstore
-
-        bucket, content = self._path.bucket, bytes(self._held)
-        for _ in range(_CONFLICTS):
-            try:
-                with bucket.errors(str(self._path)):
-                    obstore.put(
-                        bucket.store, self._path.key, content, mode="create", use_multipart=False
-                    )
-            except FileExistsError:
-                # 409 says only that something else went on at the same time.
-                if self._path.is_file():
-                    raise
-            else:
-                return
-        raise OSError(errno.EBUSY, "the server tells of conflicts again and again", str(self._path))
-
-    def _send(self, size: int) -> None:
-        with self._errors() as call:
-            if self._upload is None:
-                self._upload = call("create_multipart_upload")["UploadId"]
-            number = len(self._parts) + 1
-            sent = call(
-                "upload_part",
-                UploadId=self._upload,
-                PartNumber=number,
-                Body=bytes(self._held[:size]),
-            )
-        self._parts.append({"ETag": sent["ETag"], "PartNumber": number})
-        del self._held[:size]
-        self._sent += size
-
-    def _complete(self) -> None:
-        try:
-            self._send(len(self._held))
-            with self._errors() as call:
-                call(
-                    "complete_multipart_upload",
-                    UploadId=self._upload,
-                    MultipartUpload={"Parts": self._parts},
-                    IfNoneMatch="*",
-                )
-        except OSError:
-            self._abort()
-            raise
-
-    def _abort(self) -> None:
-        if self._upload is not None:
-            with self._errors() as call:
-                call("abort_multipart_upload", UploadId=self._upload)
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[Any]:
-        bucket = self._path.bucket
-
-        def call(operation: str, **arguments: Any) -> Any:
-            named = {"Bucket": bucket.name, "Key": self._path.key, **arguments}
-            return getattr(bucket.uploads, operation)(**named)
-
-        with bucket.errors(str(self._path)):
-            yield call
-
-
-class _Reader(io.RawIOBase):
-    """What obstore reads, with this module's errors."""
-
-    def __init__(self, path: S3Path, reader: Any) -> None:
-        self._path = path
-        self._reader = reader
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return int(self._reader.tell())
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._path.bucket.errors(str(self._path)):
-            return int(self._reader.seek(offset, whence))
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
-
-    def read(self, size: int | None = -1) -> Any:
-        with self._path.bucket.errors(str(self._path)):
-            return self._reader.read(None if size is None or size < 0 else size)
 
 
 #: What :meth:`S3Path.fetch_ahead` has begun to read, by name.
