@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -24,6 +25,9 @@ from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.urls import open_table
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import NOTHING
+
+if TYPE_CHECKING:
+    from deltaq.worker.engines.native_ordering import Ordering
 
 #: Commits; with a checkpoint as often, a commit stays as fast as on a new table.
 REOPEN_AFTER = 20
@@ -53,6 +57,8 @@ class Handle:
         #: Which vacuum in slices there is, at which version it was listed, and what is left of
         #: the files that it removes.
         self.unneeded = NOTHING_UNNEEDED
+        #: A partition that is being ordered while others commit.
+        self.ordering: Ordering | None = None
         self._ledgers: dict[str, int] = {}
         self._checkpoint: int | None = None
 

@@ -106,7 +106,7 @@ def put_together(
     taken: list[DataFile] = []
     try:
         stats = _copy(path, _in_time(files, taken, seconds), name, schema)
-        _check_rows(stats, taken)
+        count_rows([stats], taken)
     except BaseException:
         (path / name).unlink(missing_ok=True)
         raise
@@ -119,21 +119,35 @@ def put_together(
         data_change=False,
         stats=stats,
     )
-    removed = [
-        RemoveAction(
-            path=file.path,
-            data_change=False,
-            deletion_timestamp=now,
-            size=file.size_bytes,
-            partition_values=values,
-        )
-        for file in taken
-    ]
+    removed = [removal(file, values, at_ms=now) for file in taken]
     table.create_write_transaction(
         [added, *removed], "append", Schema.from_arrow(whole), list(values), **commit
     )
     table.update_incremental()
     return len(taken)
+
+
+def removal(file: DataFile, values: dict[str, str | None], *, at_ms: int) -> RemoveAction:
+    """Make the action that takes a file out of a table whose rows stay."""
+    return RemoveAction(
+        path=file.path,
+        data_change=False,
+        deletion_timestamp=at_ms,
+        size=file.size_bytes,
+        partition_values=values,
+    )
+
+
+def count_rows(statistics: Iterable[str], files: Sequence[DataFile]) -> None:
+    """Make sure that new files have as many rows as those that they are made of.
+
+    Raises:
+        Unlike: They have not.
+    """
+    told = [file.rows for file in files if file.rows is not None]
+    written = sum(msgspec.json.decode(text)["numRecords"] for text in statistics)
+    if len(told) == len(files) and written != sum(told):
+        raise Unlike(f"{written} rows where the log tells of {sum(told)}")
 
 
 def _in_time(
@@ -162,13 +176,6 @@ def _copy(path: Location, files: Iterable[DataFile], name: str, schema: pa.Schem
         raise Unlike(str(exc)) from exc
     with pq.ParquetFile(source_of(path / name)) as made:
         return statistics.finish(made.metadata)
-
-
-def _check_rows(stats: str, files: Sequence[DataFile]) -> None:
-    told = [file.rows for file in files if file.rows is not None]
-    written = msgspec.json.decode(stats)["numRecords"]
-    if len(told) == len(files) and written != sum(told):
-        raise Unlike(f"{written} rows where the log tells of {sum(told)}")
 
 
 def _created(location: Location) -> AbstractContextManager[BinaryIO]:

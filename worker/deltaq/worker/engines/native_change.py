@@ -144,6 +144,7 @@ class Change(Merges):
             request,
             begun=self._group.begun,
             told=ledger.note(self._group, unmoved=True),
+            new_folder=self._staging.new_work_path,
             keep_versions=self._group.read_versions,
             matching=lambda partitions: self._matching(request, partitions),
         )

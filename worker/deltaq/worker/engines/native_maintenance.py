@@ -7,7 +7,7 @@ moves it after the last of them. Whoever dies in between leaves work that need n
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ def maintain(
     *,
     begun: Slices | None,
     matching: Matching,
-    told: str = "",
+    told: str,
+    new_folder: Callable[[], Path],
     keep_versions: Sequence[int] = (),
 ) -> Done:
     """Do a slice of what a request asks for, durably; the handle is then at the newest version.
@@ -67,6 +68,7 @@ def maintain(
         begun: How far earlier slices came.
         matching: Chooses the partitions that the request's condition is about.
         told: What a commit says of why it is made.
+        new_folder: Names a folder to work in.
         keep_versions: Versions whose files a vacuum leaves alone.
 
     Raises:
@@ -81,7 +83,10 @@ def maintain(
         check_optimize(request, handle.schema, table.metadata().partition_columns)
         if maps_columns(table):
             raise NotNative("compacting a table with column mapping")
-        done = Done(more=optimize(handle, request, begun=begun, matching=matching, told=told))
+        more = optimize(
+            handle, request, begun=begun, matching=matching, told=told, new_folder=new_folder
+        )
+        done = Done(more=more)
     elif isinstance(request, Checkpoint):
         handle.checkpoint()
         table, done = open_table(handle.path), Done()

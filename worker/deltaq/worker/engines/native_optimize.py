@@ -6,10 +6,12 @@ large one are put together by :mod:`native_bins`, some in each commit.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,10 +22,11 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltaq.tasks.request import Optimize, operation_of
 from deltaq.tasks.slices import Slices
 from deltaq.worker.backfill.names import partition_value
-from deltaq.worker.engines import NotNative
+from deltaq.worker.engines import NotNative, native_ordering
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_bins import DataFile, Unlike, data_files, put_together
 from deltaq.worker.engines.native_limits import features
+from deltaq.worker.engines.native_ordering import Ordering
 from deltaq.worker.maintenance.slicing import (
     TARGET_BYTES,
     Partition,
@@ -34,10 +37,15 @@ from deltaq.worker.maintenance.slicing import (
     to_rewrite,
 )
 
+logger = logging.getLogger(__name__)
+
 #: Seconds after which a slice ends with the commit that it is at.
 SLICE_SECONDS = 0.5
 #: Seconds after which a bin takes no further file: of many columns, or on a slow disk, it is less.
 _BIN_SECONDS = 1.0
+#: Bytes of a partition above which it is ordered while others commit, and seconds of a slice that
+#: waits for that.
+_ASIDE_BYTES, _LOOK_SECONDS = 64 * 1024 * 1024, 0.2
 #: delta-rs would write a checkpoint every so many versions, in the middle of a slice.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -74,7 +82,13 @@ class _Unit:
 
 
 def optimize(
-    handle: Handle, request: Optimize, *, begun: Slices | None, matching: Matching, told: str
+    handle: Handle,
+    request: Optimize,
+    *,
+    begun: Slices | None,
+    matching: Matching,
+    told: str,
+    new_folder: Callable[[], Path],
 ) -> Slices | None:
     """Do a slice of compacting or ordering a table.
 
@@ -84,6 +98,7 @@ def optimize(
         begun: How far earlier slices came.
         matching: Chooses the partitions that the request's condition is about.
         told: What each commit says of why it is made.
+        new_folder: Names a folder to work in.
 
     Returns:
         How far it came; None if it is done.
@@ -92,13 +107,14 @@ def optimize(
         CommitConflict: Somebody else committed meanwhile.
         NotNative: delta-rs does not compact such a table.
     """
-    work = _Optimizing(handle, request, told)
-    units = work.units(_read_place(begun), matching)
+    work = _Optimizing(handle, request, told, new_folder)
+    place = _read_place(begun)
+    units = work.units(place, matching)
     done, until = begun.done if begun else 0, time.monotonic() + SLICE_SECONDS
     total = done + sum(unit.size for unit in units)
     for unit in units:
-        for place, size in work.perform(unit):
-            done += size
+        for reached, size in work.perform(unit):
+            place, done = reached or place, done + size
             if done < total and time.monotonic() > until:
                 return Slices(
                     request_id=request.request_id,
@@ -126,11 +142,14 @@ def largest_piece(table: DeltaTable, *, ordered: bool) -> int:
 
 
 class _Optimizing:
-    def __init__(self, handle: Handle, request: Optimize, told: str) -> None:
+    def __init__(
+        self, handle: Handle, request: Optimize, told: str, new_folder: Callable[[], Path]
+    ) -> None:
         self._handle = handle
         self._table = handle.existing()
         self._request = request
         self._told = told
+        self._new_folder = new_folder
         self._columns = self._table.metadata().partition_columns
         self._target = request.target_bytes or TARGET_BYTES
 
@@ -143,7 +162,7 @@ class _Optimizing:
         ordered = bool(self._request.zorder)
         todo = to_rewrite(found, ordered=ordered, min_files=self._request.min_files)
         left = [p for p in todo if p.key > place.key or (p.key == place.key and place.bins)]
-        large = {} if ordered else self._bins(left)
+        large = self._aside(left) if ordered else self._bins(left)
         if any(not _can_be_named(p) and p.key not in large for p in left):
             # All partitions at once, those with little to do as well.
             return [_Unit(partitions=tuple(todo))]
@@ -158,8 +177,13 @@ class _Optimizing:
                 units += (_Unit(partitions=tuple(pack)) for pack in self._packs(list(some)))
         return [unit for unit in units if unit.bins or unit.key not in large]
 
-    def perform(self, unit: _Unit) -> Iterator[tuple[_Place, int]]:
-        """Do a unit; after each commit tell where it is, and how much was done."""
+    def perform(self, unit: _Unit) -> Iterator[tuple[_Place | None, int]]:
+        """Do a unit; after each commit tell where it is, if that is elsewhere, and how much was done."""
+        if unit.bins and self._request.zorder:
+            while not self._order(unit.partitions[0]):
+                yield None, 0
+            yield _Place(unit.key), unit.size
+            return
         if not unit.bins:
             self._rewrite(unit.partitions)
             yield _Place(unit.key), unit.size
@@ -188,6 +212,51 @@ class _Optimizing:
         sizes = {p.key: [f.size_bytes for f in self._small_files(p)] for p in chosen}
         return {key: count_bins(found, self._target) for key, found in sizes.items()}
 
+    def _aside(self, partitions: Sequence[Partition]) -> dict[str, int]:
+        """Choose those partitions that are ordered while others commit; one commit each."""
+        chosen = [p for p in partitions if p.size_bytes > _ASIDE_BYTES]
+        on_disk = isinstance(self._handle.path, Path)
+        return {p.key: 1 for p in chosen} if chosen and on_disk and not self._has_vectors() else {}
+
+    def _order(self, partition: Partition) -> bool:
+        """Order a large partition; False if it is still being ordered, and others go first."""
+        files = self._files(partition)
+        name = (self._request.request_id, partition.key)
+        if (begun := self._handle.ordering) is None or begun.name != name:
+            self._begin_ordering(name, partition, files)
+            return False
+        if not begun.is_done(_LOOK_SECONDS):
+            return False
+        self._handle.ordering = None
+        try:
+            if not begun.commit(self._table, files, **self._commit()):
+                logger.info("table %s: changed while it was being ordered", self._handle.name)
+                self._rewrite([partition])
+        except (OSError, Unlike) as exc:
+            # Another disk, perhaps, which can have no link: as the small ones are then.
+            logger.info("table %s: ordered as a whole: %s", self._handle.name, exc)
+            self._rewrite([partition])
+        finally:
+            begun.abandon()
+        return True
+
+    def _begin_ordering(
+        self, name: object, partition: Partition, files: Sequence[DataFile]
+    ) -> None:
+        path = self._handle.path
+        assert isinstance(path, Path)
+        if self._handle.ordering is not None:
+            self._handle.ordering.abandon()
+        what = native_ordering.Partition(
+            table=path,
+            files=files,
+            values=self._log_values(partition),
+            schema=self._handle.schema,
+            zorder=self._request.zorder,
+            target_bytes=self._request.target_bytes,
+        )
+        self._handle.ordering = Ordering(name, what, self._new_folder())
+
     def _has_vectors(self) -> bool:
         """Tell whether files have deletion vectors: only delta-rs can remove them with those."""
         if "deletionVectors" not in features(self._table):
@@ -195,12 +264,15 @@ class _Optimizing:
         return any(batch.num_rows for batch in self._table.deletion_vectors())
 
     def _small_files(self, partition: Partition) -> list[DataFile]:
+        return [f for f in self._files(partition) if f.size_bytes < self._target]
+
+    def _files(self, partition: Partition) -> list[DataFile]:
         actions = pa.table(self._table.get_add_actions(flatten=True))
         for column, value in zip(self._columns, partition.values, strict=True):
             there = actions[f"partition.{column}"]
             same = pc.is_null(there) if value is None else pc.equal(there, value)
             actions = actions.filter(same)
-        return data_files(actions.filter(pc.less(actions["size_bytes"], self._target)))
+        return data_files(actions)
 
     def _put_together(self, partition: Partition) -> int | None:
         """Put the files of the next bin together.
