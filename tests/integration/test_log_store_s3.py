@@ -19,7 +19,7 @@ from py4j.protocol import Py4JJavaError
 from deltaq.tasks.settings import Settings
 from deltaq.worker.spark_s3 import s3_conf
 from tests.support.s3 import S3Server
-from tests.support.s3_faults import Cut, is_conditional_put
+from tests.support.s3_faults import CONFLICT, Cut, is_conditional_put
 from tests.support.s3_proxy import S3Proxy
 from tests.support.store_jvm import StoreJvm, hadoop_conf, store_jvm
 
@@ -42,6 +42,24 @@ def jvms(spark_settings: Settings, s3_server: S3Server) -> Iterator[tuple[StoreJ
             stack.enter_context(store_jvm(spark_settings, OURS, conf)) for _ in range(2)
         )
         yield first, second
+
+
+@pytest.fixture(scope="module")
+def proxied(spark_settings: Settings, s3_server: S3Server) -> Iterator[tuple[S3Proxy, StoreJvm]]:
+    """A process with our store behind a proxy."""
+    with (
+        S3Proxy(s3_server) as proxy,
+        store_jvm(spark_settings, OURS, conf_of(s3_server, proxy.endpoint)) as jvm,
+    ):
+        yield proxy, jvm
+
+
+@pytest.fixture
+def proxy(proxied: tuple[S3Proxy, StoreJvm]) -> Iterator[S3Proxy]:
+    """The proxy of that process, which does no harm unless it is told to."""
+    proxied[0].forget()
+    yield proxied[0]
+    proxied[0].heal()
 
 
 def race(*contenders: Put) -> list[bool]:
@@ -213,19 +231,38 @@ def test_an_entry_whose_lines_fail_is_not_put(
     assert not s3_server.file(entry_of(in_bucket(s3_url), 0)).exists()
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["nothing", "of-another"])
+def test_a_conflict_that_the_server_tells_of_is_one_if_there_is_an_entry(
+    proxied: tuple[S3Proxy, StoreJvm], proxy: S3Proxy, s3_url: str, there: bool
+) -> None:
+    entry = entry_of(as_hadoop(s3_url), 0)
+    if there:
+        put_of_another(proxy.server, s3_url)
+    proxy.inflict(CONFLICT, only=is_conditional_put)
+
+    if there:
+        assert not proxied[1].put(entry, "ours")
+    else:
+        with pytest.raises(Py4JJavaError, match="ConditionalRequestConflict"):
+            proxied[1].put(entry, "ours")
+
+
 @pytest.mark.parametrize("there", [False, True], ids=["ours", "of-another"])
 def test_a_put_whose_answer_was_lost_is_told_from_the_put_of_another(
-    spark_settings: Settings, s3_server: S3Server, s3_proxy: S3Proxy, s3_url: str, there: bool
+    proxied: tuple[S3Proxy, StoreJvm], proxy: S3Proxy, s3_url: str, there: bool
 ) -> None:
-    entry, file = entry_of(as_hadoop(s3_url), 0), s3_server.file(entry_of(in_bucket(s3_url), 0))
     if there:
-        s3_server.client().put_object(
-            Bucket=s3_server.bucket, Key=entry_of(in_bucket(s3_url), 0), Body=b"of another\n"
-        )
-    s3_proxy.inflict(Cut.ANSWER, only=is_conditional_put, times=1)
+        put_of_another(proxy.server, s3_url)
+    proxy.inflict(Cut.ANSWER, only=is_conditional_put, times=1)
 
-    with store_jvm(spark_settings, OURS, conf_of(s3_server, s3_proxy.endpoint)) as jvm:
-        assert jvm.put(entry, "ours") is not there
+    assert proxied[1].put(entry_of(as_hadoop(s3_url), 0), "ours") is not there
 
-    assert file.read_text() == ("of another\n" if there else "ours\n")
-    assert sum(map(is_conditional_put, s3_proxy.calls)) == 2
+    content = proxy.server.file(entry_of(in_bucket(s3_url), 0)).read_text()
+    assert content == ("of another\n" if there else "ours\n")
+    assert sum(map(is_conditional_put, proxy.calls)) == 2
+
+
+def put_of_another(server: S3Server, url: str) -> None:
+    """Put an entry as a writer that knows nothing of ours."""
+    key = entry_of(in_bucket(url), 0)
+    server.client().put_object(Bucket=server.bucket, Key=key, Body=b"of another\n")

@@ -37,6 +37,8 @@ WRONG_SIGNATURE = Refusal(status=403, code="SignatureDoesNotMatch")
 CLOCK_SKEW = Refusal(status=403, code="RequestTimeTooSkewed")
 ACCESS_DENIED = Refusal(status=403, code="AccessDenied")
 NO_SUCH_BUCKET = Refusal(status=404, code="NoSuchBucket")
+#: While another puts or deletes the same object.
+CONFLICT = Refusal(status=409, code="ConditionalRequestConflict")
 NOT_IMPLEMENTED = Refusal(status=501, code="NotImplemented")
 WRONG_REGION = Refusal(
     status=301,

@@ -29,7 +29,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def build(jar: Path) -> None:
-    """Compile all sources into a JAR, against the JARs that Spark is given and its own."""
+    """Compile all sources into a JAR, against Delta's JARs and those of pyspark."""
     sources = {str(file.relative_to(_ROOT)): file for file in sorted(_ROOT.rglob("*.java"))}
     # So that a machine without a JDK can tell that a source has changed.
     sums = [f"{_sha256(file)}  {name}\n" for name, file in sources.items()]
@@ -47,10 +47,8 @@ def _compile(sources: list[Path], classes: Path) -> None:
     found = subprocess.run(["javac", "-version"], check=True, capture_output=True, text=True)
     if not found.stdout.startswith(f"javac {_RELEASE}."):
         sys.exit(f"{found.stdout.strip()} is on PATH; the JAR is built with {_RELEASE}")
-    needed = provide_jars(
-        load_settings(lake=classes), find_java().executable, threading.Event(), s3=True
-    )
-    path = [*map(str, needed), f"{Path(pyspark.__file__).parent}/jars/*"]
+    delta = provide_jars(load_settings(lake=classes), find_java().executable, threading.Event())
+    path = [*map(str, delta), f"{Path(pyspark.__file__).parent}/jars/*"]
     command = ["javac", "--release", _RELEASE, "-Xlint:all,-path,-classfile", "-Werror"]
     command += ["-proc:none", "-d", str(classes), "-cp", ":".join(path), *map(str, sources)]
     subprocess.run(command, check=True)

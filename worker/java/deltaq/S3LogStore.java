@@ -1,6 +1,7 @@
 package deltaq;
 
 import io.delta.storage.HadoopFileSystemLogStore;
+import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -15,7 +16,6 @@ import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.fs.FSDataOutputStream;
 import org.apache.hadoop.fs.FileSystem;
 import org.apache.hadoop.fs.Path;
-import org.apache.hadoop.fs.s3a.RemoteFileChangedException;
 
 /**
  * Puts entries into the log of a table in S3, each at most once, whoever else does.
@@ -50,10 +50,9 @@ public final class S3LogStore extends HadoopFileSystemLogStore {
     }
     try {
       entry.close();
-    } catch (RemoteFileChangedException refusal) {
-      // The client repeats a put whose answer was lost, and then finds what it has put itself.
-      if (overwrite || !MessageDigest.isEqual(written.digest(), digestOf(fs, path))) {
-        throw (IOException) new FileAlreadyExistsException(path.toString()).initCause(refusal);
+    } catch (IOException failure) {
+      if (overwrite || !isThere(fs, path, written.digest(), failure)) {
+        throw failure;
       }
     }
   }
@@ -79,6 +78,31 @@ public final class S3LogStore extends HadoopFileSystemLogStore {
       target.write(lines.next().getBytes(StandardCharsets.UTF_8));
       target.write('\n');
     }
+  }
+
+  /**
+   * Tells whether an entry was put although the server refused it, or nobody was told.
+   *
+   * <p>The client repeats a put whose answer was lost, and is refused by its own entry then. And a
+   * server may say "conflict" where it means that another was first.
+   *
+   * @throws FileAlreadyExistsException what is there is of somebody else
+   */
+  private static boolean isThere(FileSystem fs, Path path, byte[] written, IOException failure)
+      throws IOException {
+    byte[] found;
+    try {
+      found = digestOf(fs, path);
+    } catch (FileNotFoundException nothing) {
+      return false;
+    } catch (IOException another) {
+      failure.addSuppressed(another);
+      return false;
+    }
+    if (!MessageDigest.isEqual(written, found)) {
+      throw (IOException) new FileAlreadyExistsException(path.toString()).initCause(failure);
+    }
+    return true;
   }
 
   private static byte[] digestOf(FileSystem fs, Path path) throws IOException {
