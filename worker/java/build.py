@@ -37,10 +37,12 @@ def build(jar: Path) -> None:
         classes = Path(name)
         _compile([*sources.values()], classes)
         # Not compressed: what zlib makes of the classes depends on its version.
-        with zipfile.ZipFile(jar, "w", zipfile.ZIP_STORED) as archive:
+        whole = jar.with_suffix(".new")
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
             _add(archive, "META-INF/sources.sha256", "".join(sums).encode())
             for file in sorted(classes.rglob("*.class")):
                 _add(archive, str(file.relative_to(classes)), file.read_bytes())
+        whole.replace(jar)  # a JVM that runs keeps the one that it has opened
 
 
 def _compile(sources: list[Path], classes: Path) -> None:
