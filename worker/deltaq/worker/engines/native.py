@@ -30,7 +30,7 @@ from deltaq.worker.engines.handles import Handles
 from deltaq.worker.engines.native_change import Change
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.native_limits import check_writable, maps_columns
-from deltaq.worker.engines.native_optimize import largest_piece, partitions
+from deltaq.worker.engines.native_partitions import largest_piece, partitions
 from deltaq.worker.engines.native_sql import translate_select
 from deltaq.worker.engines.urls import open_table
 from deltaq.worker.groups import CommitGroup

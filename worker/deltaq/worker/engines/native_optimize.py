@@ -16,17 +16,22 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+from deltalake import CommitProperties, PostCommitHookProperties
 
 from deltaq.tasks.request import Optimize, operation_of
 from deltaq.tasks.slices import Slices
-from deltaq.worker.backfill.names import partition_value
 from deltaq.worker.engines import NotNative, native_ordering
 from deltaq.worker.engines.handles import Handle
-from deltaq.worker.engines.native_bins import DataFile, Unlike, data_files, put_together
-from deltaq.worker.engines.native_limits import features
+from deltaq.worker.engines.native_bins import DataFile, Unlike, put_together
 from deltaq.worker.engines.native_ordering import Ordering
+from deltaq.worker.engines.native_partitions import (
+    can_be_named,
+    files_in,
+    filters,
+    has_vectors,
+    log_values,
+    partitions,
+)
 from deltaq.worker.maintenance.slicing import (
     TARGET_BYTES,
     Partition,
@@ -126,21 +131,6 @@ def optimize(
     return None
 
 
-def largest_piece(table: DeltaTable, *, ordered: bool) -> int:
-    """Tell the bytes of the most that a slice may have to rewrite.
-
-    Args:
-        table: The table.
-        ordered: Rows are ordered as well, so that partitions are rewritten as a whole.
-    """
-    found = partitions(table, TARGET_BYTES)
-    if ordered:
-        return max((p.size_bytes for p in found), default=0)
-    bounded = "deletionVectors" not in features(table)
-    sizes = (min(p.small_bytes, TARGET_BYTES) if bounded else p.small_bytes for p in found)
-    return max(sizes, default=0)
-
-
 class _Optimizing:
     def __init__(
         self, handle: Handle, request: Optimize, told: str, new_folder: Callable[[], Path]
@@ -163,7 +153,7 @@ class _Optimizing:
         todo = to_rewrite(found, ordered=ordered, min_files=self._request.min_files)
         left = [p for p in todo if p.key > place.key or (p.key == place.key and place.bins)]
         large = self._aside(left) if ordered else self._bins(left)
-        if any(not _can_be_named(p) and p.key not in large for p in left):
+        if any(not can_be_named(p) and p.key not in large for p in left):
             # All partitions at once, those with little to do as well.
             return [_Unit(partitions=tuple(todo))]
         if place.key in large and place.bins:
@@ -206,21 +196,25 @@ class _Optimizing:
 
     def _bins(self, partitions: Sequence[Partition]) -> dict[str, int]:
         """Count the bins of those partitions that delta-rs is not to rewrite as a whole."""
-        chosen = [p for p in partitions if is_large(p) or not _can_be_named(p)]
-        if not chosen or self._has_vectors():
+        chosen = [p for p in partitions if is_large(p) or not can_be_named(p)]
+        if not chosen or has_vectors(self._table):
             return {}
         sizes = {p.key: [f.size_bytes for f in self._small_files(p)] for p in chosen}
         return {key: count_bins(found, self._target) for key, found in sizes.items()}
 
     def _aside(self, partitions: Sequence[Partition]) -> dict[str, int]:
         """Choose those partitions that are ordered while others commit; one commit each."""
-        chosen = [p for p in partitions if p.size_bytes > _ASIDE_BYTES]
+        chosen = [p for p in partitions if p.size_bytes > _ASIDE_BYTES or not can_be_named(p)]
         on_disk = isinstance(self._handle.path, Path)
-        return {p.key: 1 for p in chosen} if chosen and on_disk and not self._has_vectors() else {}
+        return (
+            {p.key: 1 for p in chosen}
+            if chosen and on_disk and not has_vectors(self._table)
+            else {}
+        )
 
     def _order(self, partition: Partition) -> bool:
         """Order a large partition; False if it is still being ordered, and others go first."""
-        files = self._files(partition)
+        files = files_in(self._table, partition)
         name = (self._request.request_id, partition.key)
         if (begun := self._handle.ordering) is None or begun.name != name:
             self._begin_ordering(name, partition, files)
@@ -250,29 +244,15 @@ class _Optimizing:
         what = native_ordering.Partition(
             table=path,
             files=files,
-            values=self._log_values(partition),
+            values=log_values(self._handle.schema, self._columns, partition),
             schema=self._handle.schema,
             zorder=self._request.zorder,
             target_bytes=self._request.target_bytes,
         )
         self._handle.ordering = Ordering(name, what, self._new_folder())
 
-    def _has_vectors(self) -> bool:
-        """Tell whether files have deletion vectors: only delta-rs can remove them with those."""
-        if "deletionVectors" not in features(self._table):
-            return False
-        return any(batch.num_rows for batch in self._table.deletion_vectors())
-
     def _small_files(self, partition: Partition) -> list[DataFile]:
-        return [f for f in self._files(partition) if f.size_bytes < self._target]
-
-    def _files(self, partition: Partition) -> list[DataFile]:
-        actions = pa.table(self._table.get_add_actions(flatten=True))
-        for column, value in zip(self._columns, partition.values, strict=True):
-            there = actions[f"partition.{column}"]
-            same = pc.is_null(there) if value is None else pc.equal(there, value)
-            actions = actions.filter(same)
-        return data_files(actions)
+        return [f for f in files_in(self._table, partition) if f.size_bytes < self._target]
 
     def _put_together(self, partition: Partition) -> int | None:
         """Put the files of the next bin together.
@@ -290,12 +270,12 @@ class _Optimizing:
                 self._table,
                 self._handle.path,
                 files[bin_.start : bin_.stop],
-                self._log_values(partition),
+                log_values(self._handle.schema, self._columns, partition),
                 seconds=_BIN_SECONDS,
                 **self._commit(),
             )
         except Unlike as exc:
-            if not _can_be_named(partition):
+            if not can_be_named(partition):
                 raise NotNative(f"compacting files that differ: {exc}") from exc
             self._rewrite([partition])
             return None
@@ -303,7 +283,7 @@ class _Optimizing:
 
     def _rewrite(self, partitions: Sequence[Partition]) -> None:
         options: dict[str, Any] = {
-            "partition_filters": self._filters(partitions),
+            "partition_filters": filters(self._columns, partitions),
             "target_size": self._request.target_bytes,
             **self._commit(),
         }
@@ -322,63 +302,11 @@ class _Optimizing:
             "post_commithook_properties": _NO_HOOKS,
         }
 
-    def _filters(self, partitions: Sequence[Partition]) -> list[tuple[str, str, Any]] | None:
-        """Name partitions as delta-rs takes them; None for all there are."""
-        if not self._columns or not all(map(_can_be_named, partitions)):
-            return None
-        if len(self._columns) == 1:
-            return [(self._columns[0], "in", [p.values[0] for p in partitions])]
-        (partition,) = partitions
-        return [(c, "=", value) for c, value in zip(self._columns, partition.values, strict=True)]
-
     def _as_table(self, found: Sequence[Partition]) -> pa.Table:
         schema = self._handle.schema
         fields = pa.schema([schema.field(column) for column in self._columns])
         rows = [dict(zip(self._columns, p.values, strict=True)) for p in found]
         return pa.Table.from_pylist(rows, schema=fields)
-
-    def _log_values(self, partition: Partition) -> dict[str, str | None]:
-        schema = self._handle.schema
-        return {
-            column: partition_value(value, schema.field(column).type)
-            for column, value in zip(self._columns, partition.values, strict=True)
-        }
-
-
-def partitions(table: DeltaTable, small_bytes: int) -> list[Partition]:
-    """List the partitions of a table that have files.
-
-    Args:
-        table: The table.
-        small_bytes: Size below which a file is small.
-    """
-    actions = pa.table(table.get_add_actions(flatten=True))
-    names = [f"partition.{c}" for c in table.metadata().partition_columns]
-    sizes = actions["size_bytes"]
-    small = pc.less(sizes, small_bytes)
-    counted = pa.table(
-        [
-            *(actions[name] for name in names),
-            sizes,
-            small.cast(pa.int64()),
-            pc.if_else(small, sizes, 0),
-        ],
-        names=[*names, "size", "small", "small_size"],
-    )
-    grouped = counted.group_by(names).aggregate(
-        [("size", "count"), ("size", "sum"), ("small", "sum"), ("small_size", "sum")]
-    )
-    return [
-        Partition(
-            values=tuple(row[name] for name in names),
-            files=row["size_count"],
-            size_bytes=row["size_sum"],
-            small_files=row["small_sum"],
-            small_bytes=row["small_size_sum"],
-        )
-        for row in grouped.to_pylist()
-        if row["size_count"]
-    ]
 
 
 def _read_place(begun: Slices | None) -> _Place:
@@ -388,11 +316,6 @@ def _read_place(begun: Slices | None) -> _Place:
         return msgspec.json.decode(begun.at, type=_Place)
     except msgspec.MsgspecError:
         return _Place()  # of another release: what is compact already is left alone
-
-
-def _can_be_named(partition: Partition) -> bool:
-    """Tell whether delta-rs takes the values of a partition in a condition; no null, no bytes."""
-    return not any(value is None or isinstance(value, bytes) for value in partition.values)
 
 
 def _rows_of(table: pa.Table) -> set[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ real one if that still has all the files.
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -142,6 +143,8 @@ class Ordering:
         )
         adds = [action["add"] for action in read_commit(self._folder, 1) if "add" in action]
         made = [self._added(unquote(a["path"]), a["size"], a["stats"]) for a in adds]
+        for added in made:
+            _sync(self._folder / added.path)  # here, for it may take long
         count_rows([a.stats for a in made], partition.files)
         return made
 
@@ -154,3 +157,8 @@ class Ordering:
             data_change=False,
             stats=stats,
         )
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
