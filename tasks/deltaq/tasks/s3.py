@@ -167,7 +167,7 @@ class Bucket:
             return OSError(*meant, place)
         if isinstance(exc, AlreadyExistsError) or code in _THERE:
             return FileExistsError(errno.EEXIST, "it is there already", place)
-        if isinstance(exc, FileNotFoundError) and code in _ABSENT:
+        if code in _ABSENT or (code is None and isinstance(exc, FileNotFoundError)):
             return FileNotFoundError(errno.ENOENT, "there is no such object", place)
         if isinstance(exc, PermissionDeniedError | UnauthenticatedError):
             return OSError(errno.EACCES, "the server refuses the credentials", place)
@@ -204,8 +204,7 @@ _MEANINGS: dict[str, tuple[int, str]] = {
         "{server} cannot be reached; is it up, is s3_endpoint right?",
     ),
 }
-#: The answer to HEAD has no code.
-_ABSENT = (None, "NoSuchKey", "NotFound", "404")
+_ABSENT = ("NoSuchKey", "NotFound", "404")
 _THERE = ("PreconditionFailed", "ConditionalRequestConflict")
 
 

@@ -118,14 +118,23 @@ class _Writer(io.RawIOBase):
                     MultipartUpload={"Parts": self._parts},
                     IfNoneMatch="*",
                 )
+        except (FileExistsError, FileNotFoundError) as exc:
+            self._abort()
+            # A conflict, or an answer that was lost: all that counts is whether it is there.
+            path = self._path
+            if path.is_file():
+                raise FileExistsError(errno.EEXIST, "it is there already", str(path)) from exc
+            raise OSError(errno.EBUSY, "another upload of it goes on", str(path)) from exc
         except OSError:
             self._abort()
             raise
 
     def _abort(self) -> None:
-        if self._upload is not None:
-            with self._errors() as call:
-                call("abort_multipart_upload", UploadId=self._upload)
+        if self._upload is None:
+            return
+        # What led here is to be told. What cannot be aborted the sweeper aborts, a day later.
+        with contextlib.suppress(OSError), self._errors() as call:
+            call("abort_multipart_upload", UploadId=self._upload)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[Any]:
