@@ -16,6 +16,7 @@ from deltaq.worker import embedded
 from tests.fault.loads import FRAMES, Kind, Load, Loads
 from tests.support.backfill_worker import COMMITTING, Place
 from tests.support.faulty import Deed
+from tests.support.places import on_disk
 from tests.support.programs import environment
 
 pytestmark = pytest.mark.timeout(240)
@@ -166,7 +167,7 @@ def test_a_client_killed_while_it_uploads_has_begun_nothing_and_may_do_it_again(
         killed.kill()
         killed.wait()
         (loads.folder / "uploading").unlink()
-        assert list(load.backfill.uploads.rglob("*.parquet"))
+        assert list(on_disk(load.backfill.uploads).rglob("*.parquet"))
         with loads.system.client() as client:
             assert client.backfills() == []
             assert not client.exists(load.table)

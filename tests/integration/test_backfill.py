@@ -21,6 +21,7 @@ from deltaq.client.results import rows_in
 from deltaq.tasks import keys
 from deltaq.tasks.backfill import Backfill, Ending, Verdict
 from deltaq.tasks.errors import DeltaqError, InvalidRequest, InvalidSignature
+from deltaq.tasks.location import move
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Read
@@ -46,6 +47,7 @@ from tests.support.backfills import (
     slice_of,
 )
 from tests.support.bench import Bench
+from tests.support.places import on_disk
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
 
@@ -79,6 +81,7 @@ class Loads:
         self.bench = Bench(settings)
         self.folder = folder
         self.settings = settings
+        self.lake = on_disk(settings.lake)
         self.backfills = Backfills(
             self.bench.redis,
             self.bench.inbox,
@@ -115,7 +118,7 @@ class Loads:
         return Backfill(self.bench.staging, manifest.backfill_id)
 
     def path(self, manifest: Manifest) -> Path:
-        return self.settings.lake / manifest.table
+        return self.lake / manifest.table
 
     def rows(self, manifest: Manifest) -> list[int]:
         """Read the ids in a table, sorted."""
@@ -173,7 +176,7 @@ def test_all_parts_become_one_commit_that_both_engines_read(
         query = Read(
             request_id="r", client_id="0" * 32, table=manifest.table, where=where, columns=("id",)
         )
-        spark = SparkEngine(warm_spark, Lake(loads.settings.lake), loads.bench.staging)
+        spark = SparkEngine(warm_spark, Lake(loads.lake), loads.bench.staging)
         folder = tmp_path / f"read-{time.monotonic_ns()}"
         spark.read(query, folder)
         assert _ids(folder) == _expected(whole, where)
@@ -231,7 +234,7 @@ def test_a_part_whose_process_is_killed_is_begun_again_three_times(
 def test_a_disk_that_takes_nothing_is_waited_for(
     loads: Loads, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blocked = loads.settings.lake / "prices" / "month=1"
+    blocked = loads.lake / "prices" / "month=1"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a folder is to be")
     manifest = loads.load(prices(rows=1), partition_by=("month",))
@@ -293,12 +296,12 @@ def test_a_read_of_one_symbol_and_month_opens_no_other_partition_s_files(
     others = [
         file
         for file in left_behind(loads.path(manifest), manifest.backfill_id)
-        if not file.is_relative_to(loads.path(manifest) / "symbol=a%2Fb" / "month=1")
+        if not on_disk(file).is_relative_to(loads.path(manifest) / "symbol=a%2Fb" / "month=1")
     ]
     assert len(others) == 10
     for file in others:
         file.unlink()  # whoever opens one fails
-    lake, staging = Lake(loads.settings.lake), loads.bench.staging
+    lake, staging = Lake(loads.lake), loads.bench.staging
     reader = (
         NativeEngine(lake, staging)
         if engine == "native"
@@ -396,7 +399,7 @@ def test_what_was_uploaded_is_loaded_by_workers_that_may_read_nothing_else(
 ) -> None:
     strict = loader(backfill_sources=[])
     backfill = Backfill(strict.bench.staging, "uploaded")
-    (part,) = parquet_parts(backfill.uploads, [prices()])
+    (part,) = parquet_parts(on_disk(backfill.uploads), [prices()])
     relative = msgspec.structs.replace(part.slices[0], path="uploads/0.parquet")
     manifest = manifest_of(
         SCHEMA,
@@ -415,7 +418,7 @@ def test_a_cancelled_backfill_leaves_nothing_behind(loads: Loads) -> None:
 
     assert loads.end(manifest).ending is Ending.CANCELLED
 
-    assert list(left_behind(loads.settings.lake, manifest.backfill_id)) == []
+    assert list(left_behind(loads.lake, manifest.backfill_id)) == []
     assert loads.backfill(manifest).prepared() == set()
 
 
@@ -511,7 +514,7 @@ def test_a_table_that_changed_meanwhile_refuses_what_was_prepared_for_it_until_i
         loads.end(loads.load(prices(0, rows=before)))
     manifest = loads.load(prices(600))
     backfill = loads.backfill(manifest)
-    for part in prepare_here(manifest, loads.settings.lake, loads.folder):
+    for part in prepare_here(manifest, loads.lake, loads.folder):
         backfill.add_part(part)
     change(loads.path(manifest))
     there = loads.rows(manifest)
@@ -544,7 +547,7 @@ def test_a_process_that_was_stopped_before_a_resume_changes_nothing_after_it(
     if late == "after its commit":
         loads.end(manifest)
     source.write_bytes(before)  # it has read it by then
-    (stale,) = prepare_here(manifest, loads.settings.lake, loads.folder)
+    (stale,) = prepare_here(manifest, loads.lake, loads.folder)
     backfill.add_part(stale)
     pq.write_table(mended, source)
 
@@ -584,7 +587,7 @@ def test_one_that_was_cancelled_when_all_was_prepared_is_loaded_when_it_is_resum
     loads: Loads, client: Client
 ) -> None:
     manifest = loads.load(prices())
-    for part in prepare_here(manifest, loads.settings.lake, loads.folder):
+    for part in prepare_here(manifest, loads.lake, loads.folder):
         loads.backfill(manifest).add_part(part)
     with loads.bench.leases.take(manifest.table):  # the request to adopt waits
         loads.backfills.sweep()
@@ -605,13 +608,13 @@ def test_the_order_to_adopt_that_a_failed_try_left_does_not_stand_in_for_the_nex
     manifest = manifest_of(SCHEMA, parquet_parts(loads.folder / "sources", [prices()]))
     backfill = Backfill(staging, manifest.backfill_id, signer)
     backfill.write_manifest(manifest)
-    for part in prepare_here(manifest, loads.settings.lake, loads.folder):
+    for part in prepare_here(manifest, loads.lake, loads.folder):
         backfill.add_part(part)
     _make_partitioned(loads.path(manifest))
     loads.backfills.sweep()
     buried = staging.dead_path(manifest.table, manifest.backfill_id)
     # As if a worker had died between its word of the failure and the dead letter.
-    buried.rename(staging.request_path(manifest.table, manifest.backfill_id))
+    move(buried, staging.request_path(manifest.table, manifest.backfill_id))
     loads.end(manifest)
 
     backfill.reopen()
@@ -649,7 +652,7 @@ def test_a_redis_that_forgot_everything_ends_the_backfill_once(
 ) -> None:
     manifest = loads.load(prices(), prices(600))
     backfill = loads.backfill(manifest)
-    done = prepare_here(manifest, loads.settings.lake, loads.folder)
+    done = prepare_here(manifest, loads.lake, loads.folder)
     backfill.add_part(done[0])
     with redis_server.client() as client:
         client.flushall()
@@ -738,7 +741,7 @@ def test_what_ended_long_ago_or_never_began_is_removed_whatever_else_is_there(
     damaged.decide(Verdict(ending=Ending.FAILED, at_ms=0, cleaned=True))
     (damaged.folder / "verdict.json").write_text("{")
     ended.decide(Verdict(ending=Ending.FAILED, at_ms=0, cleaned=True))
-    left, recent = (damaged.folder.with_name(name) for name in ("d-left", "e-recent"))
+    left, recent = (on_disk(damaged.folder).with_name(name) for name in ("d-left", "e-recent"))
     for folder in (left, recent):
         folder.mkdir()
     os.utime(left, (0, 0))

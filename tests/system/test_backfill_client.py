@@ -39,6 +39,7 @@ from deltaq.tasks.query import Place
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System, embedded
 from deltaq.worker.commits import commits_after
+from tests.support.places import on_disk
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -90,7 +91,8 @@ def days(folder: Path, *, count: int = 3, rows: int = 4) -> Path:
 
 
 def files_of(system: System, table: str) -> list[Path]:
-    return [p for p in (system.settings.lake / table).rglob("*.parquet") if "_delta" not in str(p)]
+    folder = on_disk(system.settings.lake / table)
+    return [p for p in folder.rglob("*.parquet") if "_delta" not in str(p)]
 
 
 def test_a_folder_becomes_one_commit_with_the_columns_that_its_folders_name(
@@ -311,7 +313,7 @@ def test_an_id_that_nobody_has_is_told_with_what_may_be_meant(client: Client, ta
 
 def test_one_whose_manifest_is_damaged_is_listed_as_such(waiting: System) -> None:
     area = StagingArea(waiting.settings.staging_root)
-    folder = Backfill(area, "damaged").folder
+    folder = on_disk(Backfill(area, "damaged").folder)
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{")
     with waiting.client() as client:

@@ -34,12 +34,12 @@ from deltaq.tasks.errors import DeltaqError, ErrorInfo, InvalidRequest, StagedDa
 from deltaq.tasks.location import Location, below, sync_folder
 from deltaq.tasks.manifest import MANIFEST_VERSION, Manifest, Part, Slice
 from deltaq.tasks.request import check_client_id, check_request_id, check_table_name
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.signed_files import SignedFiles, storage_errors
 from deltaq.tasks.staging import StagingArea
 
 if TYPE_CHECKING:
-    from deltaq.tasks.s3_path import S3Path
-from deltaq.tasks.signing import Signer
+    from deltaq.tasks.signing import Signer
 
 
 class PreparedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
