@@ -34,6 +34,8 @@ PATIENCE = 60.0
 FRAMES = [pa.table({"id": range(at, at + 100), "g": [at // 100] * 100}) for at in (0, 100, 200)]
 _NEW = list(range(300))
 _OLD = {-1: 0, -2: 0, -3: 1, -4: 7, -5: 7}
+#: The column that a table lacks.
+_EXTRA = "extra"
 
 
 class Kind(StrEnum):
@@ -93,6 +95,8 @@ class Load:
         """Check that the table is as it was, or as it is to be, after a worker was killed."""
         done = self.place in (Place.LOGGED, Place.COMMITTED, Place.TOLD)
         assert self.ids() == (self.after if done else self.before), self.table
+        if self.kind is Kind.WIDEN:
+            assert (_EXTRA in DeltaTable(str(self.path)).schema().to_arrow().names) == done
 
     def check_whole(self) -> None:
         """Check that all is in the table, once and in one commit, and nothing is left behind."""
@@ -125,7 +129,7 @@ class Loads:
             old = pa.table({"id": list(_OLD), "g": list(_OLD.values())})
             write_deltalake(str(self.lake / table), old, partition_by=["g"])
         if kind is Kind.WIDEN:
-            frames = [frame.append_column("extra", frame.column("id")) for frame in frames]
+            frames = [frame.append_column(_EXTRA, frame.column("id")) for frame in frames]
         manifest = manifest_of(
             frames[0].schema,
             parquet_parts(self.folder / "sources" / table, frames),

@@ -23,12 +23,7 @@ pytestmark = pytest.mark.timeout(240)
 
 #: What one worker is stopped at, at the same time: any number of commits, and besides one part,
 #: and one of the steps for which there is one thread.
-_COMMITS = [
-    (place, kind)
-    for place in COMMITTING
-    for kind in Kind
-    if (place is Place.WIDENED) == (kind is Kind.WIDEN)
-]
+_COMMITS = [(place, kind) for place in COMMITTING for kind in Kind]
 
 
 @pytest.fixture

@@ -169,10 +169,21 @@ def test_all_parts_become_one_commit_that_both_engines_read(
     assert (verdict.ending, verdict.version, verdict.rows) == (Ending.ADOPTED, 0, 1800)
     outcome = loads.outcome(manifest)
     assert (outcome.state, outcome.version, outcome.inserted) == (State.COMMITTED, 0, 1800)
-    whole = pa.concat_tables(frames)
+    wider = prices(1800).append_column("extra", pa.array(["e"] * 600))
+    more = manifest_of(
+        wider.schema, parquet_parts(loads.folder / "wider", [wider]), widen=True, sort_by=("at",)
+    )
+    begin(loads.bench.staging, more)
+    assert loads.end(more).version == 1
+    whole = pa.concat_tables([*frames, wider], promote_options="default")
     native = DeltaTable(str(loads.path(manifest))).to_pyarrow_table()
     assert native.select(whole.column_names).sort_by("id").equals(whole)
-    for where in (None, "symbol = 'ü%' AND month = 2", "at >= '1970-01-01 00:10:00'", "id > 1700"):
+    for where in (
+        None,
+        "symbol = 'ü%' AND month = 2",
+        "at >= '1970-01-01 00:10:00'",
+        "extra = 'e'",
+    ):
         query = Read(
             request_id="r", client_id="0" * 32, table=manifest.table, where=where, columns=("id",)
         )
@@ -267,7 +278,7 @@ def _expected(whole: pa.Table, where: str | None) -> list[int]:
         "symbol = 'ü%' AND month = 2": (pc.field("symbol") == "ü%") & (pc.field("month") == 2),
         "at >= '1970-01-01 00:10:00'": pc.field("at")
         >= pa.scalar(600_000_000, pa.timestamp("us", "UTC")),
-        "id > 1700": pc.field("id") > 1700,
+        "extra = 'e'": pc.field("extra") == "e",
     }[where]
     return sorted(whole.filter(keep).column("id").to_pylist())
 
@@ -451,9 +462,11 @@ def test_new_columns_come_only_when_they_are_asked_for(loads: Loads) -> None:
     asked = manifest_of(wider.schema, parts, widen=True)
     begin(loads.bench.staging, asked)
     assert loads.end(asked).ending is Ending.ADOPTED
-    found = DeltaTable(str(loads.path(asked))).to_pyarrow_table()
+    table = DeltaTable(str(loads.path(asked)))
+    found = table.to_pyarrow_table()
     assert found.num_rows == 1200
     assert found.column("extra").null_count == 600
+    assert table.version() == 1  # columns and rows at once
 
 
 def test_narrower_files_and_absent_columns_fit_a_wider_table(loads: Loads) -> None:

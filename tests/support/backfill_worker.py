@@ -24,14 +24,13 @@ class Place(StrEnum):
     DECIDED = "decided"  # all parts are, the verdict is written
     STAGED = "staged"  # the request to adopt is staged, Redis knows nothing
     ADOPTING = "adopting"  # claimed and checked, nothing is in the log
-    WIDENED = "widened"  # of a table that is there: its new columns are in the log
     LOGGED = "logged"  # in the log, not yet synced
     COMMITTED = "committed"  # durable, not acknowledged
     TOLD = "told"  # the caller knows, the folder says it is being adopted
 
 
 #: Those at which threads that commit are: any number at a time.
-COMMITTING = (Place.ADOPTING, Place.WIDENED, Place.LOGGED, Place.COMMITTED)
+COMMITTING = (Place.ADOPTING, Place.LOGGED, Place.COMMITTED)
 
 #: The functions at whose begin the places are, and how the table is found in the arguments.
 _HOOKS: list[tuple[Place, str, Callable[..., str]]] = [
@@ -52,11 +51,10 @@ _HOOKS: list[tuple[Place, str, Callable[..., str]]] = [
         "worker.engines.native_adopt:create_table_with_add_actions",
         lambda path, *_, **__: Path(path).name,
     ),
-    (Place.ADOPTING, "worker.engines.native_adopt:_commit", lambda _, request, *__: request.table),
     (
-        Place.WIDENED,
-        "worker.engines.native_adopt:DeltaTable.create_write_transaction",
-        lambda table, *_, **__: Path(table.table_uri).name,
+        Place.ADOPTING,
+        "worker.engines.native_adopt:Adopter._commit",
+        lambda _, __, request, *___: request.table,
     ),
     (Place.LOGGED, "worker.engines.native_adopt:sync_commit", lambda path, _: path.name),
     (Place.COMMITTED, "tasks.inbox:Inbox.acknowledge", lambda _, table, *__, **___: table),

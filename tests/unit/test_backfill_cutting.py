@@ -204,6 +204,17 @@ def test_the_first_note_of_a_part_decides_whether_it_is_cut(tmp_path: Path) -> N
     assert backfill.unprepared(manifest) == []
 
 
+def test_what_was_cut_before_a_resume_is_no_piece_after_it(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.csv", rows(0, 3))
+    manifest = manifest_of(
+        rows(0, 1).schema, [part_of(0, slice_of(source), format="csv")], backfill_id="b", resumed=1
+    )
+    backfill = Backfill(StagingArea(tmp_path), "b")
+    backfill.write_manifest(manifest)
+    backfill.add_part(note(0, part_of(1, slice_of(source))))
+    assert backfill.parts(manifest) == manifest.parts
+
+
 def test_what_cannot_be_pieces_of_a_part_is_refused() -> None:
     part = Part(number=3, format="csv", slices=(), size_bytes=0)
     with pytest.raises(StagedDataMissing, match="part 3"):

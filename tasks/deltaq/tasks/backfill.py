@@ -183,8 +183,10 @@ class Backfill:
             InvalidSignature: Nobody with the key wrote it.
             StorageUnavailable: The storage refused.
         """
-        notes = (self.part(number) for number in self._numbers("cuts", ""))
-        cut = {note.number: note.pieces for note in notes if note is not None and note.pieces}
+        found = (self.part(number) for number in self._numbers("cuts", ""))
+        # What was cut before a resume may be of sources that have changed.
+        notes = (note for note in found if note and note.resumed == manifest.resumed)
+        cut = {note.number: note.pieces for note in notes if note.pieces}
         return tuple(parts_after(manifest.parts, cut))
 
     def prepared(self) -> set[int]:

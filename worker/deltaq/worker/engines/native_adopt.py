@@ -36,6 +36,7 @@ from deltaq.worker.engines import Commit, NotNative, RowCounts
 from deltaq.worker.engines.native_commit import commit_options
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.native_limits import features
+from deltaq.worker.engines.native_new_columns import commit_with_columns
 from deltaq.worker.engines.urls import storage_options
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
@@ -95,7 +96,26 @@ class Adopter:
         if table is None:
             _create(path, plan, files, group)
             return 0, 0
-        return _commit(table, request, plan, files, group)
+        actions, deleted = _changes(table, request, plan, files)
+        self._commit(table, request, plan, actions, group)
+        return deleted, table.version() + 1  # there is no second try: it is the next or none
+
+    def _commit(
+        self,
+        table: DeltaTable,
+        request: Adopt,
+        plan: LoadPlan,
+        actions: list[AddAction | RemoveAction],
+        group: CommitGroup,
+    ) -> None:
+        options = commit_options(group)
+        if plan.added:
+            path, staging = self._lake.path(request.table), self._staging
+            commit_with_columns(table, path, plan.added, actions, staging=staging, options=options)
+            return
+        table.create_write_transaction(
+            actions, "append", Schema.from_arrow(plan.whole), list(plan.partition_by), **options
+        )
 
 
 def _parts(backfill: Backfill, manifest: Manifest) -> list[Prepared]:
@@ -166,33 +186,15 @@ def _create(path: Location, plan: LoadPlan, files: Sequence[PreparedFile], group
     )
 
 
-def _commit(
-    table: DeltaTable,
-    request: Adopt,
-    plan: LoadPlan,
-    files: Sequence[PreparedFile],
-    group: CommitGroup,
-) -> tuple[int | None, int]:
-    """Commit to a table that is there; return how many rows are replaced, and the version."""
-    if plan.added:
-        # delta-rs adds columns with rows of its own only. Empty ones change no result, and if
-        # the next commit fails, they are there when it is tried again.
-        table.alter.add_columns(Schema.from_arrow(pa.schema(plan.added)).fields)
-        table.update_incremental()
+def _changes(
+    table: DeltaTable, request: Adopt, plan: LoadPlan, files: Sequence[PreparedFile]
+) -> tuple[list[AddAction | RemoveAction], int | None]:
+    """List what is added and removed, and tell how many rows are replaced."""
     actions: list[AddAction | RemoveAction] = list(_added(files))
-    deleted: int | None = 0
-    if request.mode != "append":
-        replaced = _replaced(table, request, plan.whole, files)
-        deleted = _count(replaced)
-        actions += _removed(replaced)
-    table.create_write_transaction(
-        actions,
-        "append",
-        Schema.from_arrow(plan.whole),
-        list(plan.partition_by),
-        **commit_options(group),
-    )
-    return deleted, table.version() + 1  # there is no second try: it is the next or none
+    if request.mode == "append":
+        return actions, 0
+    replaced = _replaced(table, request, plan.whole, files)
+    return actions + _removed(replaced), _count(replaced)
 
 
 def _replaced(
