@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 
 from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.location import Location
@@ -20,12 +20,12 @@ from deltaq.tasks.staging import StagingArea
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks.
-_EVERY = 2.0
+#: Seconds between two looks; in S3, where each is two calls that are paid for, while all is well.
+_EVERY, _EVERY_S3 = 2.0, 30.0
 #: Seconds after which a look that has not ended is a problem of its own.
 _HANGS_AFTER = 6.0
-#: Looks between two counts of the dead letters, and how far is counted.
-_COUNT_EVERY = 5
+#: Seconds between two counts of the dead letters, also in S3, and how far is counted.
+_COUNT_EVERY, _COUNT_EVERY_S3 = 10.0, 60.0
 _MOST_DEAD = 10_000
 #: Bytes that are written to see whether it is possible: more than an inode holds by itself.
 _PROBE = bytes(1 << 14)
@@ -49,7 +49,7 @@ class Disk:
 
 
 class Disks:
-    """Looks at the folders of a worker, every other second.
+    """Looks at the folders of a worker, every other second, or every 30 if they are in S3.
 
     It does so in a thread of its own: a network disk that hangs holds up nobody but that, and
     is told of.
@@ -62,6 +62,8 @@ class Disks:
         #: Requests that were given up and are kept, as counted lately; 10,000 may be more.
         self.dead_letters = 0
         self._staging = StagingArea(settings.staging_root)
+        self._due = dict.fromkeys(self._folders, 0.0)
+        self._count_at = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deltaq-disks", daemon=True)
 
@@ -89,18 +91,31 @@ class Disks:
     def _problem(self, name: str) -> str | None:
         disk = self._found[name]
         silent = time.monotonic() - disk.at
-        if silent > _EVERY + _HANGS_AFTER:
+        if silent > self._pause(name) + _EVERY + _HANGS_AFTER:
             return f"{self._folders[name]}: no answer for {silent:.0f} s; its disk hangs"
         return disk.problem
 
-    def _run(self) -> None:
-        for turn in count():
-            if turn % _COUNT_EVERY == 0:
-                self._count_dead_letters()
-            for name, folder in self._folders.items():
+    def look(self) -> None:
+        """Look at what it is time for."""
+        if time.monotonic() >= self._count_at:
+            self._count_dead_letters()
+            in_s3 = isinstance(self._staging.root, S3Path)
+            self._count_at = time.monotonic() + (_COUNT_EVERY_S3 if in_s3 else _COUNT_EVERY)
+        for name, folder in self._folders.items():
+            if time.monotonic() >= self._due[name]:
                 found = look_at(folder, least=self._least)
                 self._log_change(folder, self._found[name].problem, found.problem)
                 self._found[name] = found
+                self._due[name] = time.monotonic() + self._pause(name)
+
+    def _pause(self, name: str) -> float:
+        """Tell for how long what was found last will do."""
+        well_in_s3 = isinstance(self._folders[name], S3Path) and not self._found[name].problem
+        return _EVERY_S3 if well_in_s3 else 0.0
+
+    def _run(self) -> None:
+        while True:
+            self.look()
             if self._closing.wait(_EVERY):
                 return
 

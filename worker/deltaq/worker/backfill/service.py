@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import redis
 
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.request import Lane
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.claims import Claims
@@ -16,6 +18,10 @@ from deltaq.worker.backfill.preparer import Preparer
 from deltaq.worker.lake import Lake
 from deltaq.worker.observers import NOBODY, Observer
 from deltaq.worker.warm import WarmSpark
+
+#: Seconds between two looks for backfills in S3, where a look is a call that is paid for, while
+#: there is none. Whoever is sent a hint looks at once.
+_LOOK_EVERY_S3 = 10.0
 
 
 class Backfills:
@@ -47,6 +53,8 @@ class Backfills:
         self._finisher = Finisher(
             staging, lake, inbox, claims, settings, ring=ring, observer=observer
         )
+        self._in_s3 = isinstance(settings.staging_root, S3Path)
+        self._look_at = 0.0
         self._prepares = "bulk" in settings.queues
         self._preparer = Preparer(
             finisher=self._finisher,
@@ -61,6 +69,7 @@ class Backfills:
 
     def hint(self) -> None:
         """Look for parts to prepare, in the background."""
+        self._look_at = 0.0
         if self._prepares:
             self._preparer.hint()
 
@@ -70,7 +79,11 @@ class Backfills:
         Raises:
             StorageUnavailable, QueueUnavailable: Look again later.
         """
-        if self._finisher.sweep():
+        if time.monotonic() < self._look_at:
+            return
+        if self._in_s3 and not self._finisher.active():
+            self._look_at = time.monotonic() + _LOOK_EVERY_S3
+        elif self._finisher.sweep():
             self.hint()
 
     def expire(self, *, unbegun_for: float = UPLOADED_WITHIN) -> int:

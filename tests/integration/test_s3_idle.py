@@ -1,0 +1,67 @@
+"""What a worker without work asks of S3, where each call is paid for."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from deltaq.tasks.connection import connect
+from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.settings import Settings, load_settings
+from deltaq.worker.backfill.service import Backfills
+from deltaq.worker.disks import Disks
+from tests.support.redis import RedisServer
+from tests.support.s3 import S3Server
+from tests.support.s3_faults import ACCESS_DENIED
+from tests.support.s3_proxy import S3Proxy
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, s3_server: S3Server, s3_proxy: S3Proxy) -> Settings:
+    lake = f"s3://{s3_server.bucket}/{secrets.token_hex(6)}"
+    return load_settings(
+        lake=lake, redis_url=redis_server.url, **s3_server.settings(s3_proxy.endpoint)
+    )
+
+
+def test_what_can_be_written_is_written_to_now_and_then(
+    settings: Settings, s3_proxy: S3Proxy
+) -> None:
+    disks = Disks(settings)
+    for _ in range(5):
+        disks.look()
+
+    assert disks.problems() == {}
+    assert s3_proxy.round_trips()["PUT"] == 2  # lake and staging area
+
+
+def test_what_cannot_be_written_is_tried_with_each_look(
+    settings: Settings, s3_proxy: S3Proxy
+) -> None:
+    disks = Disks(settings)
+    s3_proxy.inflict(ACCESS_DENIED)
+    disks.look()
+    assert set(disks.problems()) == {"lake", "staging"}
+
+    s3_proxy.heal()
+    disks.look()
+
+    assert disks.problems() == {}
+
+
+def test_backfills_are_looked_for_now_and_then_and_after_a_hint(
+    settings: Settings, s3_proxy: S3Proxy
+) -> None:
+    with connect(settings) as client:
+        inbox = Inbox(client, settings)
+        backfills = Backfills(client, inbox, settings, worker="w", ring=lambda *_: None)
+        for _ in range(5):
+            backfills.sweep()
+        listings = s3_proxy.round_trips()["GET"]
+        backfills.hint()
+        backfills.sweep()
+        backfills.close()
+
+    assert listings == 1
+    assert s3_proxy.round_trips()["GET"] > 1
