@@ -178,8 +178,8 @@ class Settings(BaseSettings):
     )
     backfill_sources: Annotated[tuple[Location, ...], NoDecode] = Field(
         (),
-        description="Folders from which workers load files, with commas between them in the "
-        "environment. Default: none, so that files are uploaded.",
+        description="Folders, or s3://bucket/folder, from which workers load files; in the "
+        "environment, with commas between them. Default: none, so that files are uploaded.",
     )
     stop_timeout: float = Field(
         45.0, gt=0, description="A worker that was told to stop does so at once after this."

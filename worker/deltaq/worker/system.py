@@ -45,7 +45,9 @@ class System:
     def __init__(self, lake: str, *, output: IO[bytes] | None, settings: dict[str, Any]) -> None:
         self._spawner = Spawner()
         self._output = output
-        given = load_settings(**{**settings, "lake": lake, "redis_url": None})
+        # Where the private Redis is depends on them; those of another, such as its certificates,
+        # must not be held against it.
+        given = load_settings(**{**settings, "lake": lake, "redis_url": "unix:///private"})
         root = _own_folder(given)
         self.redis = RedisServer(root / "redis", self._spawner)
         self.log = root / "workers.log"

@@ -174,7 +174,9 @@ def _check_there(table: Location, files: Sequence[PreparedFile]) -> None:
             )
 
 
-def _create(path: Location, plan: LoadPlan, files: Sequence[PreparedFile], group: CommitGroup) -> None:
+def _create(
+    path: Location, plan: LoadPlan, files: Sequence[PreparedFile], group: CommitGroup
+) -> None:
     create_table_with_add_actions(
         str(path),
         Schema.from_arrow(plan.whole),
