@@ -108,9 +108,9 @@ class Load:
         assert committed_versions(self.path) == [(name, verdict.version)]
         its = {file for file in DeltaTable(str(self.path)).file_uris() if name in file}
         assert {str(file) for file in left_behind(self.path, name)} == its
-        # The verdict is there a moment before the rest is not.
-        wait_until(lambda: not self.backfill.uploads.exists(), within=PATIENCE)
-        wait_until(lambda: self.backfill.prepared() == set(), within=PATIENCE)
+        assert not self.backfill.uploads.exists()
+        # The verdict is there a moment before the notes of the parts are not.
+        wait_until(lambda: not self.backfill.prepared(), within=PATIENCE)
 
 
 class Loads:

@@ -243,10 +243,9 @@ class Backfill:
         self._area.remove_folder(self.folder / "parts")
         self._area.remove_folder(self.folder / "cuts")
 
-    def forget_sources(self) -> None:
-        """Remove what the client brought, and the parts, once their rows are in the table."""
+    def forget_uploads(self) -> None:
+        """Remove what the client brought, once its rows are in the table."""
         self._area.remove_folder(self.uploads)
-        self.forget_parts()
 
     def remove(self) -> None:
         """Remove the folder, the manifest first."""

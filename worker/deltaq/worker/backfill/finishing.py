@@ -237,6 +237,10 @@ class Finisher:
             self._done.add(backfill.backfill_id)  # another worker was first, and has cleared away
             return
         files = [file for part in parts if part for file in part.files]
+        for file in left_behind(self._lake.path(manifest.table), manifest.backfill_id):
+            if file.name.startswith("."):  # a worker was killed while it wrote it
+                self._staging.remove(file)
+        backfill.forget_uploads()
         seconds = (_now_ms() - manifest.submitted_at_ms) / 1000
         backfill.amend(
             Verdict(
@@ -250,10 +254,7 @@ class Finisher:
                 cleaned=True,
             )
         )
-        for file in left_behind(self._lake.path(manifest.table), manifest.backfill_id):
-            if file.name.startswith("."):  # a worker was killed while it wrote it
-                self._staging.remove(file)
-        backfill.forget_sources()
+        backfill.forget_parts()
         self._done.add(backfill.backfill_id)
         logger.info("backfill %s is in table %s", manifest.backfill_id, manifest.table)
 
