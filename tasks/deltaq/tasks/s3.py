@@ -178,7 +178,7 @@ class Bucket:
 
 #: Numbers of errors that no waiting mends: somebody has to do something.
 LASTING = (errno.EACCES, errno.ENXIO, errno.ENOSYS)
-_UNREACHABLE = "no connection"
+_UNREACHABLE, _INTERRUPTED = "no connection", "connection lost"
 #: Codes of S3's errors, and ours where there is none.
 _MEANINGS: dict[str, tuple[int, str]] = {
     "NoSuchBucket": (errno.ENXIO, "there is no bucket {bucket} at this server"),
@@ -199,6 +199,7 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "NoSuchUpload": (errno.ENOENT, "the upload has ended"),
     "SlowDown": (errno.EBUSY, "the server is overloaded"),
     "InternalError": (errno.EIO, "the server failed"),
+    _INTERRUPTED: (errno.ECONNRESET, "{server} ended the connection"),
     _UNREACHABLE: (
         errno.EHOSTUNREACH,
         "{server} cannot be reached; is it up, is s3_endpoint right?",
@@ -237,7 +238,9 @@ def _code_in(text: str) -> str | None:
         return found.group(1)
     if "redirect without LOCATION" in text:  # obstore's word for a PermanentRedirect
         return "PermanentRedirect"
-    return _UNREACHABLE if "error sending request" in text else None
+    if "error sending request" not in text:
+        return None
+    return _INTERRUPTED if "kind: Interrupted" in text else _UNREACHABLE
 
 
 def _brief(exc: Exception) -> str:

@@ -89,9 +89,17 @@ class _Writer(io.RawIOBase):
                 # 409 says only that something else went on at the same time.
                 if self._path.is_file():
                     raise
+            except OSError as exc:
+                # If it was written nevertheless, the next try finds it.
+                if exc.errno != errno.ECONNRESET:
+                    raise
             else:
                 return
-        raise OSError(errno.EBUSY, "the server tells of conflicts again and again", str(self._path))
+        raise OSError(
+            errno.EBUSY,
+            "the server tells of conflicts, or ends connections, again and again",
+            str(self._path),
+        )
 
     def _send(self, size: int) -> None:
         with self._errors() as call:

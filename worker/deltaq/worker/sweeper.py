@@ -213,7 +213,7 @@ class Sweeper:
                 else:
                     self._staging.remove(file)
                 removed += 1
-        for root in {self._staging.root, self._settings.lake}:
+        for root in filter(None, (self._settings.lake, self._settings.staging)):
             removed += abort_uploads(root, older_than=unfinished_for)
         return removed
 
