@@ -17,8 +17,9 @@ from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.request import Lane
 from deltaq.tasks.s3_path import S3Path
+from deltaq.tasks.scan_folder import ScanFolder
 from deltaq.tasks.settings import Settings, load_settings
-from deltaq.tasks.staging import StagingArea
+from deltaq.tasks.staging import StagingArea, result_files
 from deltaq.worker.sweeper import Sweeper
 from tests.support import s3_faults as faults
 from tests.support.bench import Bench
@@ -26,7 +27,7 @@ from tests.support.places import files_in
 from tests.support.programs import environment
 from tests.support.redis import RedisServer
 from tests.support.s3 import S3Server
-from tests.support.s3_faults import Call, Cut
+from tests.support.s3_faults import Call, Cut, is_conditional_put
 from tests.support.s3_proxy import S3Proxy
 from tests.support.sweeping import make_sweeper
 from tests.support.waiting import wait_until
@@ -185,6 +186,26 @@ def _is_staged(call: Call) -> bool:
     """Tell the call by which a staged file appears."""
     is_last = call.method == "PUT" and not call.query
     return "/requests/" in call.path and (is_last or "uploadId" in call.query)
+
+
+def test_what_is_made_once_is_its_makers_although_the_answer_was_lost(
+    staging: S3Path, s3_proxy: S3Proxy, tmp_path: Path
+) -> None:
+    s3_proxy.inflict(Cut.ANSWER, only=is_conditional_put, every=2)
+
+    for number in range(3):
+        folder = staging / "reads" / f"scan{number}"
+        assert ScanFolder(folder).claim()
+        assert not ScanFolder(folder).claim()
+
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "part-0.arrow").write_bytes(b"rows")
+    for result in ("one", "two", "three"):
+        StagingArea(staging).publish(made, staging / "reads" / result)
+
+        (file,) = result_files(staging / "reads" / result)
+        assert file.read_bytes() == b"rows"
 
 
 def test_a_disk_has_no_uploads(tmp_path: Path, redis_server: RedisServer) -> None:

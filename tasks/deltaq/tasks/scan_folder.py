@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,14 +43,12 @@ class ScanFolder:
 
     def claim(self) -> bool:
         """Make it, unless it is there; tells which."""
+        if isinstance(self.path, S3Path):
+            return _claim(self.path / _LIFE)
         try:
-            if isinstance(self.path, S3Path):
-                with (self.path / _LIFE).create():
-                    pass
-            else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.mkdir()
-                sync_folder(self.path.parent)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir()
+            sync_folder(self.path.parent)
         except FileExistsError:
             return False
         return True
@@ -122,3 +121,13 @@ class ScanFolder:
             if isinstance(self.path, Path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
+
+
+def _claim(sign: S3Path) -> bool:
+    mark = secrets.token_bytes(8)
+    try:
+        with sign.create() as written:
+            written.write(mark)
+    except FileExistsError:  # perhaps ours, and the answer was lost
+        return sign.read_bytes() == mark
+    return True

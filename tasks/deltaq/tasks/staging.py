@@ -234,12 +234,14 @@ def _upload(folder: Path, result: S3Path) -> None:
     names = [f"{attempt}-{n:06d}{file.suffix}" for n, file in enumerate(files)]
     for file, name in zip(files, names, strict=True):
         (result / name).upload(file)
+    listed = msgspec.json.encode(names)
     try:
         with (result / _LIST).create() as written:
-            written.write(msgspec.json.encode(names))
-    except FileExistsError:  # of another worker, which was asked as well
-        for name in names:
-            (result / name).unlink(missing_ok=True)
+            written.write(listed)
+    except FileExistsError:
+        # Of another worker, which was asked as well, or ours, and the answer was lost.
+        if (result / _LIST).read_bytes() != listed:
+            result.remove_below(names)
 
 
 def result_files(folder: Location) -> list[Location]:
