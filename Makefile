@@ -88,10 +88,10 @@ audit: setup
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive client tasks worker
 	$(BIN)/python .ci/audit.py
 
-# Two at a time: mostly they wait, for leases to end and processes to start. The long ones, which
-# come first by their folder, are not to be begun last.
+# Two processes, each with whole files; those that share a Spark are for one of them. The long ones,
+# which come first by their folder, are not to be begun last.
 test: setup tools s3
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder \
 		--durations=40 --durations-min=4
 
 bench: setup s3

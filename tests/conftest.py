@@ -20,6 +20,9 @@ from tests.support.s3_proxy import S3Proxy
 # a Spark is warm for half the processor time: 17 s instead of 33 s, some thirty times.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
+#: Fixtures of a whole run that take as long to start as many tests take.
+SHARED = frozenset({"warm_spark", "shared_system"})
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the run choose where lakes are."""
@@ -43,9 +46,25 @@ def _is_marked(metafunc: pytest.Metafunc, name: str) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With lakes in S3, leave out what has no lake, and skip what is about disks."""
-    if config.getoption("storage") == "disk":
-        return
+    """Tell pytest-xdist what belongs together; choose what is about the storage."""
+    _group(items)
+    if config.getoption("storage") != "disk":
+        _leave_out_disks(config, items)
+
+
+def _group(items: list[pytest.Item]) -> None:
+    """Keep a file in one process, and in the same one all files that share a Spark."""
+    groups: dict[Path, str] = {}
+    for item in items:
+        for fixture in SHARED.intersection(getattr(item, "fixturenames", ())):
+            groups[item.path] = fixture
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, file)))
+
+
+def _leave_out_disks(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has no lake, and skip what is about disks."""
     without = [i for i in items if "place" not in getattr(i, "fixturenames", ())]
     config.hook.pytest_deselected(items=without)
     items[:] = [item for item in items if item not in without]
