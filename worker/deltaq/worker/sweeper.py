@@ -213,8 +213,9 @@ class Sweeper:
                 else:
                     self._staging.remove(file)
                 removed += 1
-        for root in filter(None, (self._settings.lake, self._settings.staging)):
-            removed += abort_uploads(root, older_than=unfinished_for)
+        for root in (self._settings.lake, self._settings.staging):
+            if root is not None:
+                removed += abort_uploads(root, older_than=unfinished_for)
         return removed
 
 
