@@ -65,12 +65,17 @@ def _group(items: list[pytest.Item]) -> None:
 
 def _leave_out_disks(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has no lake, and skip what is about disks."""
-    without = [i for i in items if "place" not in getattr(i, "fixturenames", ())]
+    without = [item for item in items if not _has_lake(item)]
     config.hook.pytest_deselected(items=without)
     items[:] = [item for item in items if item not in without]
     for item in items:
         if mark := item.get_closest_marker("on_disk"):
             item.add_marker(pytest.mark.skip(reason=f"about disks: {mark.args[0]}"))
+
+
+def _has_lake(item: pytest.Item) -> bool:
+    is_marked = item.get_closest_marker("s3") is not None
+    return is_marked or "place" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.fault.evidence import Evidence
-from tests.fault.matrix import RUNS, Run, table_of
+from tests.fault.matrix import RUNS, S3_RUNS, Run, table_of
 from tests.fault.runs import perform
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show how many cells of the matrix held."""
+    runs = dict.fromkeys((*RUNS, *S3_RUNS))
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
-    held = [(run, sum(f"_in_order[{run.name}-" in cell for cell in passed)) for run in RUNS]
+    held = [(run, sum(f"_in_order[{run.name}-" in cell for cell in passed)) for run in runs]
     if any(count for _, count in held):
         terminalreporter.section("crash-point matrix: cells that held")
         terminalreporter.write_line(table_of((run, count) for run, count in held if count))
@@ -22,7 +23,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def evidence_of(
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Run], dict[str, Evidence]]:
     """Perform a run when its first cell asks; one that failed fails all its cells."""
     known: dict[Run, dict[str, Evidence]] = {}
@@ -34,7 +35,8 @@ def evidence_of(
         if run not in known:
             known[run] = {}
             try:
-                known[run] = perform(run, tmp_path_factory.mktemp(run.name))
+                server = request.getfixturevalue("s3_server") if run.storage == "s3" else None
+                known[run] = perform(run, tmp_path_factory.mktemp(run.name), server)
             except pytest.skip.Exception as exc:
                 skipped[run] = str(exc)
                 raise

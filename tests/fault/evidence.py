@@ -18,6 +18,7 @@ from deltaq.worker.engines.native_maintenance import remove_unneeded
 from deltaq.worker.lake import Lake
 from tests.fault.work import Row
 from tests.support.log import committed_requests, committed_versions
+from tests.support.paths import as_path
 from tests.support.sweeping import make_sweeper
 
 #: What Delta and Spark keep in a log; Hadoop puts a hidden checksum beside each file it writes.
@@ -83,7 +84,7 @@ def clean(system: System) -> None:
 
 def gather(system: System, table: str, told: Told) -> Evidence:
     """Look at a table, its Redis keys and its folders; removes what vacuum would remove."""
-    path = system.settings.lake / table
+    path = as_path(system.settings.lake) / table
     return Evidence(
         told=told,
         committed=committed_versions(path),
@@ -136,7 +137,7 @@ def _rows(path: Path) -> list[Row]:
 
 def _strays(system: System, table: str) -> Iterator[str]:
     """Vacuum the table, and name the files that are neither gone nor the table's."""
-    path = Lake(system.settings.lake).path(table)
+    path = as_path(Lake(system.settings.lake).path(table))
     remove_unneeded(DeltaTable(str(path)), path, hours=0, force=True)
     wanted = {Path(uri.removeprefix("file://")) for uri in DeltaTable(str(path)).file_uris()}
     for file in path.rglob("*"):

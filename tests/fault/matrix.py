@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -21,6 +21,8 @@ class Fault(StrEnum):
     REDIS_RESTART = "redis_restart"  # SIGKILL of Redis, which is started again on its data
     REDIS_EMPTIED = "redis_emptied"  # FLUSHALL: nothing is left in Redis, leases included
     CONNECTION_CUT = "connection_cut"  # between the worker and Redis, until another took over
+    S3_CUT = "s3_cut"  # between all and S3, when it has done what it was asked, many times
+    S3_REFUSES = "s3_refuses"  # the credentials fail, until the worker has noticed
     DISK_FULL = "disk_full"  # the lake's, until the worker has noticed
     JVM_KILLED = "jvm_killed"  # SIGKILL of Spark alone
     CLIENT_KILL = "client_kill"  # SIGKILL of the client, which is started again
@@ -39,10 +41,16 @@ class Run:
     steps: tuple[Step, ...]
     operations: tuple[Operation, ...] = tuple(Operation)
     parts: tuple[Part, ...] = tuple(Part)
+    #: Where the lake and the staging area are.
+    storage: Literal["disk", "s3"] = "disk"
+
+    @property
+    def place(self) -> str:
+        return self.engine if self.storage == "disk" else f"{self.engine}-s3"
 
     @property
     def name(self) -> str:
-        return f"{self.engine}-{self.fault}"
+        return f"{self.place}-{self.fault}"
 
     @property
     def cells(self) -> list[tuple[Step, Operation]]:
@@ -63,7 +71,7 @@ _CRITICAL = (
 _FOUR = (Operation.APPEND, Operation.MERGE, Operation.OVERWRITE, Operation.DELETE)
 _THREE = (Part.TARGET, Part.BAD, Part.LATER)
 
-RUNS = [
+_ON_DISK = [
     *(
         Run(engine="native", fault=fault, steps=COMMIT_STEPS)
         for fault in (
@@ -90,20 +98,45 @@ RUNS = [
     ),
 ]
 
+_IN_S3 = [
+    Run(engine="native", fault=fault, steps=COMMIT_STEPS, storage="s3")
+    for fault in (Fault.KILL, Fault.S3_CUT, Fault.S3_REFUSES)
+]
+#: Those that run with lakes on a disk, and a few in S3.
+RUNS = [*_ON_DISK, *(replace(run, steps=_CRITICAL, operations=_FOUR) for run in _IN_S3)]
+#: Those that run with ``--storage s3``: all of native's, but for what is about disks.
+S3_RUNS = [
+    *_IN_S3,
+    *(
+        replace(run, storage="s3")
+        for run in _ON_DISK
+        if run.engine == "native"
+        and run.fault not in (Fault.KILL, Fault.DISK_FULL, Fault.CLIENT_DISK_FULL)
+    ),
+]
+
+
+#: Columns of the table of counts.
+_PLACES = ("native", "spark", "native-s3")
+
 
 def table_of(counts: Iterable[tuple[Run, int]]) -> str:
-    """Write a table of counts: a line for each fault, a column for each engine."""
+    """Write a table of counts: a line for each fault, a column for each engine and storage."""
     by_fault: dict[Fault, dict[str, str]] = {}
-    total = {"native": 0, "spark": 0}
+    total = dict.fromkeys(_PLACES, 0)
     for run, count in counts:
         told = f"{count} ({len(run.steps)} steps x {len(run.operations)} operations)"
-        by_fault.setdefault(run.fault, {})[run.engine] = told
-        total[run.engine] += count
-    lines = [f"{'fault':24}{'native':36}{'spark':36}"]
-    for fault, cells in by_fault.items():
-        lines.append(f"{fault:24}{cells.get('native', '-'):36}{cells.get('spark', '-'):36}")
-    lines.append(f"{'all':24}{total['native']:<36}{total['spark']:<36}")
-    return "\n".join(line.rstrip() for line in lines)
+        by_fault.setdefault(run.fault, {})[run.place] = told
+        total[run.place] += count
+    lines = [_line("fault", dict(zip(_PLACES, _PLACES, strict=True)))]
+    lines += [_line(fault, cells) for fault, cells in by_fault.items()]
+    lines.append(_line("all", {place: str(count) for place, count in total.items()}))
+    return "\n".join(lines)
+
+
+def _line(fault: str, cells: Mapping[str, str]) -> str:
+    told = "".join(f"{cells.get(place, '-'):36}" for place in _PLACES)
+    return f"{fault:24}{told}".rstrip()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tests.fault.matrix import Fault, Run
 from tests.fault.work import Part, make_table, request_id, submit
 from tests.support.disk import Disk, small_disk
 from tests.support.faulty import Deed, missing, table_name
+from tests.support.paths import as_path
 from tests.support.programs import environment
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -42,7 +43,7 @@ class Scene:
         self._meeting = folder / "meeting"
         self._meeting.mkdir()
         for table, operation in self.tables.items():
-            make_table(system.settings.lake / table, operation)
+            make_table(as_path(system.settings.lake) / table, operation)
 
     def variables(self, deed: Deed) -> dict[str, str]:
         return {

@@ -5,19 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from tests.fault.evidence import Evidence
-from tests.fault.matrix import RUNS, Run
+from tests.fault.matrix import RUNS, S3_RUNS, Run
 from tests.fault.work import REFUSALS, Operation, Part, request_id, rows_after
 from tests.support.faulty import table_name
 from tests.support.steps import HOOKS, Step
 
 
-def _cells() -> list[Any]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of each cell of the runs that fit the storage."""
+    if "evidence_of" in metafunc.fixturenames:
+        is_on_disk = metafunc.config.getoption("storage") == "disk"
+        cells = _cells(RUNS if is_on_disk else S3_RUNS)
+        metafunc.parametrize(("run", "step", "operation"), cells)
+
+
+def _cells(runs: Sequence[Run]) -> list[Any]:
     return [
         pytest.param(
             run,
@@ -26,13 +34,13 @@ def _cells() -> list[Any]:
             id=f"{run.name}-{step}-{operation}",
             marks=[pytest.mark.slow] if run.engine == "spark" else [],
         )
-        for run in RUNS
+        for run in runs
         for step, operation in run.cells
     ]
 
 
+@pytest.mark.s3
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("run", "step", "operation"), _cells())
 def test_each_request_is_in_the_table_once_and_in_order(
     evidence_of: Callable[[Run], dict[str, Evidence]], run: Run, step: Step, operation: Operation
 ) -> None:

@@ -14,6 +14,7 @@ from deltalake.exceptions import CommitFailedError
 
 from deltaq.worker import embedded
 from tests.support.log import committed_requests
+from tests.support.paths import as_path
 from tests.support.waiting import wait_until
 from tests.support.writers import writers
 
@@ -57,7 +58,7 @@ def _outside_writer(folder: Path, table: Path) -> Iterator[list[int]]:
 
 def test_an_outside_delta_rs_writer_harms_nobody_and_is_not_harmed(tmp_path: Path) -> None:
     with embedded(tmp_path / "lake", spark="off") as system, system.client() as client:
-        table = system.settings.lake / "t"
+        table = as_path(system.settings.lake) / "t"
         client.append("t", pa.table({"key": [0], "value": ["first"]})).result(60)
 
         with _outside_writer(tmp_path, table) as outside:

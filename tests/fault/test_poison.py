@@ -13,6 +13,7 @@ import pytest
 from deltaq.client import DeadLettered
 from deltaq.worker import System, embedded
 from tests.support.log import committed_requests
+from tests.support.paths import as_path
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -38,7 +39,11 @@ def test_a_request_that_kills_three_workers_is_given_up_and_its_neighbours_are_n
         for poison in ("poison-1", "poison-2"):
             with pytest.raises(DeadLettered, match="3 crashes"):
                 futures[poison].result(0)
-            assert system.settings.staging_root.joinpath("dead", "t", f"{poison}.parquet").exists()
+            assert (
+                as_path(system.settings.staging_root)
+                .joinpath("dead", "t", f"{poison}.parquet")
+                .exists()
+            )
         assert [futures[i].result(0).sequence for i in "abcd"] == [1, 2, 4, 6]
         later = client.append("t", pa.table({"id": ["e"]}), request_id="e").result(60)
         assert later.attempt == 1

@@ -26,6 +26,7 @@ from deltaq.worker.router import Performed
 from deltaq.worker.signatures import Signatures
 from deltaq.worker.warm import WarmSpark
 from tests.support.bench import Bench
+from tests.support.paths import as_path
 from tests.support.requests import make_append
 from tests.support.waiting import wait_until
 
@@ -52,7 +53,7 @@ class Care:
         return self.caretaker.look_after("t", asleep=asleep)
 
     def files(self) -> int:
-        return len(DeltaTable(self.bench.settings.lake / "t").file_uris())
+        return len(DeltaTable(as_path(self.bench.settings.lake) / "t").file_uris())
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_entries_of_a_log_go_when_its_retention_and_a_checkpoint_are_past(
 ) -> None:
     care = uncompacted
     fill(care, client, 8)
-    path = care.bench.settings.lake / "t"
+    path = as_path(care.bench.settings.lake) / "t"
     log = path / "_delta_log"
     DeltaTable(path).create_checkpoint()  # of version 7
     fill(care, client, 1)
@@ -234,7 +235,7 @@ def test_entries_stay_in_a_log_whose_table_says_so(
     uncompacted: Care, client: Client, properties: dict[str, str]
 ) -> None:
     care = uncompacted
-    path = care.bench.settings.lake / "t"
+    path = as_path(care.bench.settings.lake) / "t"
     write_deltalake(path, ROWS, configuration=properties, partition_by=["day"])
     fill(care, client, 1)
     DeltaTable(path).create_checkpoint()
@@ -350,7 +351,7 @@ def test_workers_that_ask_for_signatures_take_what_a_policy_asks_for(
     signed = load_settings(**few.model_dump(exclude_unset=True), signing_key="k" * 40)
     care = Care(signed)
     for _ in range(3):
-        write_deltalake(signed.lake / "t", ROWS, mode="append", partition_by=["day"])
+        write_deltalake(as_path(signed.lake) / "t", ROWS, mode="append", partition_by=["day"])
     with Client(signed) as signing:
         fill(care, signing, 1)
         signer = signer_of(signed)

@@ -18,6 +18,7 @@ from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
 from tests.integration.test_client import next_query
 from tests.support.applying import Applier
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
 from tests.support.shell import Shell
@@ -338,7 +339,7 @@ def test_config_tells_where_each_setting_comes_from_and_no_secret(shell: Shell) 
 
 def test_a_shell_completes_verbs_and_tables(shell: Shell, settings: Settings) -> None:
     for table in ("prices", "quotes"):
-        (settings.lake / table / "_delta_log").mkdir(parents=True)
+        (as_path(settings.lake) / table / "_delta_log").mkdir(parents=True)
     shell.env["_DELTAQ_COMPLETE"] = "complete_bash"
     for words, wanted in [("deltaq des", "describe"), ("deltaq read pr", "prices")]:
         shell.env.update(COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))

@@ -47,6 +47,7 @@ from deltaq.tasks.query import Query, decode_query
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import staged_request
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -56,7 +57,7 @@ ROWS = pa.table({"symbol": ["A", "B"], "price": [1.0, 2.0]})
 
 
 def staged_files(settings: Settings) -> list[Path]:
-    return sorted(f for f in settings.staging_root.rglob("*") if f.is_file())
+    return sorted(f for f in as_path(settings.staging_root).rglob("*") if f.is_file())
 
 
 def next_query(player: Player) -> Query:

@@ -19,6 +19,7 @@ from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.groups import CommitGroup, Waiting, plan_group
 from deltaq.worker.lake import Lake
+from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID, make_request, stage
 
 Row = tuple[int | None, str | None, float | None]
@@ -52,7 +53,7 @@ class Twins:
 
     def rows(self, table: str) -> list[Row]:
         query = Read(request_id=new_request_id(), client_id=CLIENT_ID, table=table)
-        result = self.staging.read_path(query.request_id)
+        result = as_path(self.staging.read_path(query.request_id))
         self.engine.read(query, result)
         found = rows_in(result)
         assert found is not None

@@ -28,6 +28,7 @@ from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.worker.found import Action
 from deltaq.worker.outcomes import bury
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.programs import environment
 from tests.support.redis import RedisServer
@@ -224,7 +225,7 @@ def test_a_redrive_that_died_before_redis_knew_is_buried_again_by_the_sweeper(
         player.staging.request_path("t", request_id),
     )
     content = grave.read_bytes()
-    _age(grave, days=3)
+    _age(as_path(grave), days=3)
     player.staging.exhume(grave, path)  # and no more
 
     assert make_sweeper(player.client, settings).clean(older_than=300) == 0
@@ -308,8 +309,8 @@ def test_old_dead_letters_expire_and_young_ones_stay(
     client: Client, player: Player, die: Callable[..., str], settings: Settings
 ) -> None:
     old, young = die(), die()
-    _age(player.staging.dead_path("t", old).with_suffix(".json"), days=31)
-    _age(player.staging.dead_path("t", young), days=40)  # staged long before it died
+    _age(as_path(player.staging.dead_path("t", old)).with_suffix(".json"), days=31)
+    _age(as_path(player.staging.dead_path("t", young)), days=40)  # staged long before it died
 
     assert make_sweeper(player.client, settings).clean(older_than=300) == 1
 
@@ -320,7 +321,7 @@ def test_old_dead_letters_expire_and_young_ones_stay(
 def test_dead_letters_are_kept_for_ever_if_settings_say_so(
     client: Client, player: Player, die: Callable[..., str], settings: Settings
 ) -> None:
-    _age(player.staging.dead_path("t", die()).with_suffix(".json"), days=1000)
+    _age(as_path(player.staging.dead_path("t", die())).with_suffix(".json"), days=1000)
     for_ever = load_settings(**settings.model_dump(exclude_unset=True), dead_letter_ttl=0)
 
     assert make_sweeper(player.client, for_ever).clean(older_than=300) == 0

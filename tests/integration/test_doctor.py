@@ -20,6 +20,7 @@ from deltaq.worker.doctor import service as service_checks
 from deltaq.worker.doctor.machine import check_machine
 from deltaq.worker.doctor.service import check_service
 from deltaq.worker.doctor.storage import check_storage
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.shell import Shell
@@ -145,7 +146,7 @@ def test_what_waits_fails_or_was_given_up_is_told(mended: Settings) -> None:
         client.append("prices", pa.table({"n": [1]}))
         player.lease("prices")
         player.inbox.note_retry("prices", "disk full", first=30.0, longest=60.0, token="player")
-    grave = mended.staging_root / "dead" / "prices" / "a.json"
+    grave = as_path(mended.staging_root) / "dead" / "prices" / "a.json"
     grave.parent.mkdir(parents=True)
     grave.touch()
 

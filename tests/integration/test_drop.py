@@ -18,6 +18,7 @@ from deltaq.worker.drops import Drops
 from deltaq.worker.lake import Lake
 from tests.support.bench import Bench
 from tests.support.log import committed_requests
+from tests.support.paths import as_path
 from tests.support.waiting import wait_until
 
 
@@ -38,7 +39,7 @@ def settled(bench: Bench, *futures: Future[Outcome]) -> list[Outcome]:
 
 
 def grave(bench: Bench, request_id: str) -> Path:
-    return bench.settings.lake / ".dropped" / "t" / request_id
+    return as_path(bench.settings.lake) / ".dropped" / "t" / request_id
 
 
 def test_what_is_queued_before_and_behind_a_drop_meets_its_own_table(

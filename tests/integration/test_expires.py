@@ -21,6 +21,7 @@ from deltaq.worker.ledger import app_id
 from deltaq.worker.router import Performed
 from tests.support.bench import Bench
 from tests.support.log import committed_requests
+from tests.support.paths import as_path
 
 ROWS = pa.table({"n": [1]})
 SOON, HALF_AN_HOUR = 0.05, 1800.0
@@ -49,7 +50,7 @@ def in_table(bench: Bench, table: str = "t") -> list[str]:
 
 
 def staged_files(settings: Settings) -> list[Path]:
-    return sorted(settings.staging_root.rglob("requests/*/*"))
+    return sorted(as_path(settings.staging_root).rglob("requests/*/*"))
 
 
 def assert_expired(future: Future[Outcome]) -> None:

@@ -19,6 +19,7 @@ from deltaq.worker.maintenance import slicing
 from deltaq.worker.router import Performed
 from tests.support.bench import Bench
 from tests.support.log import actions
+from tests.support.paths import as_path
 from tests.support.shell import Shell
 
 DAYS = [f"d{n}" for n in range(6)]
@@ -41,11 +42,11 @@ def one_partition_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 def fill(settings: Settings, commits: int = 3) -> None:
     for n in range(commits):
         rows = pa.table({"day": DAYS, "k": [n] * len(DAYS)})
-        write_deltalake(settings.lake / "t", rows, mode="append", partition_by=["day"])
+        write_deltalake(as_path(settings.lake) / "t", rows, mode="append", partition_by=["day"])
 
 
 def table(settings: Settings) -> DeltaTable:
-    return DeltaTable(settings.lake / "t")
+    return DeltaTable(as_path(settings.lake) / "t")
 
 
 def slices(bench: Bench) -> list[CommitGroup]:
@@ -223,7 +224,9 @@ def test_partitions_of_any_value_are_compacted(
     for n in range(3):
         rows = pa.table({"p q": values, "second": ["x", "y", "z"], "k": [n] * 3})
         partition_by = ["p q", "second"] if None not in values[:2] else ["p q"]
-        write_deltalake(bench.settings.lake / "t", rows, mode="append", partition_by=partition_by)
+        write_deltalake(
+            as_path(bench.settings.lake) / "t", rows, mode="append", partition_by=partition_by
+        )
 
     client.optimize("t").add_done_callback(lambda _: None)
     bench.committer.drain("t")

@@ -37,6 +37,7 @@ from deltaq.tasks.request import Lane
 from deltaq.worker import System, embedded
 from deltaq.worker.ledger import app_id
 from tests.support.log import committed_requests
+from tests.support.paths import as_path
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
 
@@ -77,7 +78,7 @@ def rows(manager: DeltaLakeManager, table: str, **query: Any) -> list[tuple[Any,
 
 
 def path_of(manager: DeltaLakeManager, table: str) -> Path:
-    return manager.settings.lake / table
+    return as_path(manager.settings.lake) / table
 
 
 # --- the methods
@@ -430,7 +431,7 @@ def test_while_redis_is_down_writes_are_staged_and_nothing_else_is_written(
             ask("t")
 
     staged = Path(caught.value.details["staged_file"])
-    lake = without_worker.settings.lake
+    lake = as_path(without_worker.settings.lake)
     assert list(lake.rglob("*.parquet")) == [staged]
     assert [entry.name for entry in lake.iterdir()] == [".deltaq"]
     # And it goes in when Redis is back, once, whether it is called again or not.

@@ -52,6 +52,7 @@ from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import app_id, committed_in, find_committed, log_entry
 from tests.support.log import actions, committed_requests, ledgers
+from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID, make_request, stage
 
 LEDGER = app_id("epoch", Lane.LIVE)
@@ -65,7 +66,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.lake = Lake(root / "lake")
-        self.lake.root.mkdir()
+        as_path(self.lake.root).mkdir()
         self.staging = StagingArea(root / "staging")
         self.engine = self.new_engine()
         self.sequence = 0
@@ -90,7 +91,7 @@ class Bench:
         return self.engine.apply(self.group(self.wait(kind, rows, **fields)))
 
     def path(self, table: str = "t") -> Path:
-        return self.lake.path(table)
+        return as_path(self.lake.path(table))
 
     def rows(self, table: str = "t") -> Rows:
         found = DeltaTable(self.path(table)).to_pyarrow_table()
@@ -98,7 +99,7 @@ class Bench:
 
     def read(self, **fields: Any) -> Rows:
         query = Read(request_id=new_request_id(), client_id=CLIENT_ID, table="t", **fields)
-        folder = self.staging.read_path(query.request_id)
+        folder = as_path(self.staging.read_path(query.request_id))
         _, count = self.engine.read(query, folder)
         rows = rows_in(folder)
         assert rows is not None
@@ -685,7 +686,7 @@ def test_a_read_returns_columns_rows_and_versions_as_asked(abc: Bench) -> None:
 
 def test_a_result_has_the_tables_columns_and_types_even_without_rows(abc: Bench) -> None:
     query = Read(request_id="r", client_id=CLIENT_ID, table="t", where="k > 100")
-    folder = abc.staging.read_path("r")
+    folder = as_path(abc.staging.read_path("r"))
 
     assert abc.engine.read(query, folder) == (0, 0)
 
@@ -701,7 +702,7 @@ def test_rows_are_those_of_one_version_however_the_table_moves_on(abc: Bench) ->
     abc.apply(Delete, where="k = 1")
     abc.apply(Append, prices((4, "d", 4.0)))
 
-    folder = abc.staging.read_path("r")
+    folder = as_path(abc.staging.read_path("r"))
     assert (found.version, write_rows(found, folder)) == (0, 3)
     rows = rows_in(folder)
     assert rows is not None
@@ -733,7 +734,7 @@ def test_what_is_not_there_to_read_is_told(abc: Bench) -> None:
         abc.read(columns=("prize",))
     query = Read(request_id="r", client_id=CLIENT_ID, table="nothing")
     with pytest.raises(TableNotFound):
-        abc.engine.read(query, abc.staging.read_path("r"))
+        abc.engine.read(query, as_path(abc.staging.read_path("r")))
 
 
 def test_history_has_the_newest_commits_first(abc: Bench) -> None:

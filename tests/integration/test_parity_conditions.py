@@ -17,6 +17,7 @@ from deltaq.tasks.request import Delete
 from deltaq.worker.engines import Commit, NotNative
 from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
+from tests.support.paths import as_path
 from tests.support.twins import Twins
 
 pytestmark = pytest.mark.timeout(300)
@@ -203,7 +204,7 @@ def test_a_delete_leaves_the_rows_that_its_condition_does_not_select(
     before = list(range(8))
     copies = Twins(tmp_path / str(len(list(tmp_path.iterdir()))), twins.warm)
     for ours, theirs in ((copies.native, twins.native), (copies.spark, twins.spark)):
-        shutil.copytree(theirs.path, ours.path)
+        shutil.copytree(as_path(theirs.path), as_path(ours.path))
 
     def delete(table: Applier) -> Commit:
         return table.apply(table.stage(Delete, where=where), first=4)

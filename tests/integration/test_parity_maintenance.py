@@ -38,6 +38,7 @@ from deltaq.worker.engines.transaction import Transactions
 from deltaq.worker.maintenance import slicing
 from deltaq.worker.maintenance.unneeded import remove_checksums
 from tests.support.applying import Applier
+from tests.support.paths import as_path
 from tests.support.twins import Act, Twins, canonical, refusal
 
 pytestmark = pytest.mark.timeout(300)
@@ -116,7 +117,7 @@ def test_z_order_compacts_and_orders_in_one_pass(twins: Twins) -> None:
 def test_a_vacuum_removes_what_no_version_needs_and_then_moves_the_ledger(twins: Twins) -> None:
     fill(twins)
     each(twins, does(Optimize))
-    data = [len(list(a.path.rglob("*.parquet"))) for a in (twins.native, twins.spark)]
+    data = [len(list(as_path(a.path).rglob("*.parquet"))) for a in (twins.native, twins.spark)]
     assert data == [10, 10]
 
     for applier in (twins.native, twins.spark):
@@ -124,11 +125,11 @@ def test_a_vacuum_removes_what_no_version_needs_and_then_moves_the_ledger(twins:
         assert (told.value["files"], len(told.value["listed"])) == (8, 8)
         stale = [applier.path / name for name in told.value["listed"]]
         assert told.value["size_bytes"] == sum(file.stat().st_size for file in stale)
-        assert len(list(applier.path.rglob("*.parquet"))) == 10
+        assert len(list(as_path(applier.path).rglob("*.parquet"))) == 10
         assert applier.ledger() == 5
         done = does(Vacuum, retention_hours=0, force=True)(applier)
         assert done.value is None
-        assert len(list(applier.path.rglob("*.parquet"))) == 2
+        assert len(list(as_path(applier.path).rglob("*.parquet"))) == 2
         assert done.version == DeltaTable(str(applier.path)).version()
         assert applier.ledger() == 6
 

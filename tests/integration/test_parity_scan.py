@@ -12,11 +12,13 @@ from deltaq.client.results import rows_in
 from deltaq.tasks.errors import InvalidExpression, VersionNotFound
 from deltaq.tasks.query import Scan
 from deltaq.tasks.request import new_request_id
+from deltaq.tasks.scan_folder import ScanFolder
 from deltaq.worker import scans
 from deltaq.worker.engines import spark as spark_engine
 from deltaq.worker.scans import Parts
 from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
+from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID
 from tests.support.twins import Twins, canonical
 
@@ -29,8 +31,9 @@ def scan(table: Applier, **asked: object) -> tuple[int, Parts, pa.Table]:
     """Have a table's engine scan it, with nobody in the way."""
     query = Scan(request_id=new_request_id(), client_id=CLIENT_ID, table="prices", **asked)  # type: ignore[arg-type]
     folder = table.staging.read_path(query.request_id)
-    folder.mkdir(parents=True)
-    parts = Parts(folder, patience=10, stopping=threading.Event())
+    as_path(folder).mkdir(parents=True)
+    work = table.staging.new_work_path()
+    parts = Parts(ScanFolder(folder), work, patience=10, stopping=threading.Event())
     version = table.engine.scan(query, parts)
     rows = rows_in(folder)
     assert rows is not None

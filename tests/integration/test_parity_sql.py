@@ -26,6 +26,7 @@ from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
+from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID
 from tests.support.twins import canonical
 
@@ -113,7 +114,7 @@ class Lakes:
             max_rows=max_rows,
             max_bytes=max_bytes,
         )
-        folder = self.staging.read_path(query.request_id)
+        folder = as_path(self.staging.read_path(query.request_id))
         count = engine.sql(query, folder)
         rows = rows_in(folder)
         assert rows is not None

@@ -33,6 +33,7 @@ from deltaq.worker.recovery import Recovery
 from deltaq.worker.remover import Remover
 from deltaq.worker.router import Performed, Router
 from tests.support.log import committed_requests
+from tests.support.paths import as_path
 from tests.support.redis import RedisServer
 from tests.support.requests import make_append, stage
 from tests.support.sweeping import make_recovery, make_sweeper
@@ -468,7 +469,7 @@ def test_outcomes_that_expired_are_not_taken_for_forgotten(bench: Bench, client:
     bench.committer.drain("t")
     long_ago = time.time() - bench.settings.outcome_ttl - 1
     for entry in (bench.settings.lake / "t/_delta_log").glob("*.json"):
-        os.utime(entry, (long_ago, long_ago))
+        os.utime(as_path(entry), (long_ago, long_ago))
     bench.redis.delete(keys.request("t", future.request_id))
     bench.redis.hset(keys.seq("t"), "run", "another one")
 
@@ -485,7 +486,7 @@ def test_what_is_no_staged_request_is_left_alone_and_named(bench: Bench, client:
     other = make_append("other")
     stage(bench.staging, other, ROWS)
     misplaced = folder / f"{other.request_id}.parquet"
-    (bench.staging.root / "requests/other" / misplaced.name).rename(misplaced)
+    (as_path(bench.staging.root) / "requests/other" / misplaced.name).rename(as_path(misplaced))
     bench.redis.flushall()
 
     found = {f.path: f for f in bench.recovery.look("t")}

@@ -20,6 +20,7 @@ from deltaq.client import (
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import staged_request
 from tests.support.disk import small_disk
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -48,7 +49,7 @@ def player(small: Settings) -> Iterator[Player]:
 
 
 def staged_files(settings: Settings) -> list[Path]:
-    return sorted(settings.staging_root.rglob("*.parquet"))
+    return sorted(as_path(settings.staging_root).rglob("*.parquet"))
 
 
 def test_a_full_lane_is_waited_for_and_the_frame_is_staged_once(

@@ -197,6 +197,7 @@ def test_whichever_call_is_refused_a_commit_is_worth_another_try(
             if found == 1:  # what was refused came after the commit
                 break
         else:
+            assert commit.version is not None
             version = commit.version
             break
 

@@ -30,6 +30,7 @@ from deltaq.worker import scans
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
 from tests.support.applying import Applier
+from tests.support.paths import as_path
 from tests.support.reading import ReadingWorker
 from tests.support.waiting import wait_until
 
@@ -57,7 +58,7 @@ def numbers(settings: Settings) -> Applier:
 
 
 def results(settings: Settings) -> list[Path]:
-    return sorted((settings.staging_root / "reads").glob("**/*"))
+    return sorted((as_path(settings.staging_root) / "reads").glob("**/*"))
 
 
 def unread(settings: Settings) -> int:
@@ -187,7 +188,7 @@ def test_a_scan_whose_worker_died_is_not_waited_for(
     monkeypatch.setattr("deltaq.client.pending._ASK_AGAIN", 0.1)
     with Client(settings) as client:
         scan = client.scan("numbers")
-        folder = settings.staging_root / "reads" / scan._future.request_id
+        folder = as_path(settings.staging_root) / "reads" / scan._future.request_id
         folder.mkdir(parents=True)  # begun by a worker that then died
         long_ago = time.time() - 2 * scans._DEAD
         os.utime(folder, (long_ago, long_ago))

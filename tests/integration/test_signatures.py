@@ -19,6 +19,7 @@ from deltaq.tasks import keys
 from deltaq.tasks.request import Append, Lane, decode_request, new_request_id
 from deltaq.tasks.settings import Settings
 from tests.support.bench import Bench
+from tests.support.paths import as_path
 from tests.support.requests import make_request, stage
 
 pytestmark = pytest.mark.timeout(300)  # Spark may have to start first
@@ -35,7 +36,7 @@ class Guarded(Bench):
         self.committer.drain(table)
 
     def path(self, future: Future[Outcome]) -> Path:
-        return self.staging.request_path(future.table, future.request_id)
+        return as_path(self.staging.request_path(future.table, future.request_id))
 
     def rows(self, table: str) -> list[str]:
         if not (self.settings.lake / table / "_delta_log").exists():
@@ -164,7 +165,7 @@ def test_a_signed_file_cannot_be_used_for_another_table(native: Guarded, client:
     future = client.append("mine", ROWS)
     (entry,) = native.inbox.peek("mine", Lane.LIVE, count=1)
     moved = msgspec.structs.replace(decode_request(entry.wire), table="other")
-    stolen = native.staging.request_path("other", future.request_id)
+    stolen = as_path(native.staging.request_path("other", future.request_id))
     stolen.parent.mkdir(parents=True)
     shutil.copy(native.path(future), stolen)
     assert native.inbox.submit(moved).sequence == 1

@@ -25,6 +25,7 @@ from deltaq.client import (
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import staged_request
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -39,7 +40,7 @@ def settings(own_redis: RedisServer, tmp_path: Path) -> Settings:
 
 
 def staged_files(settings: Settings) -> list[Path]:
-    return sorted(settings.staging_root.rglob("*.parquet"))
+    return sorted(as_path(settings.staging_root).rglob("*.parquet"))
 
 
 def ids(player: Player, table: str, lane: Lane = Lane.LIVE) -> list[str]:

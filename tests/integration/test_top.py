@@ -16,6 +16,7 @@ from deltaq.tasks.connection import Scripts
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.workers import WorkerFacts, beat
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.requests import make_append
@@ -106,7 +107,7 @@ def test_work_is_counted_between_the_signs_of_life_of_each_worker(
 def test_the_disk_is_not_looked_at_each_time(settings: Settings) -> None:
     with Watcher(settings) as watcher:
         assert watcher.look().idle_tables == 0
-        Path(settings.lake / "t" / "_delta_log").mkdir(parents=True)
+        (as_path(settings.lake) / "t" / "_delta_log").mkdir(parents=True)
         assert watcher.look().idle_tables == 0
     with Watcher(settings) as watcher:
         assert watcher.look().idle_tables == 1

@@ -27,6 +27,7 @@ from deltaq.worker.lake import Lake
 from deltaq.worker.maintenance import slicing
 from deltaq.worker.maintenance.open_reads import OpenReads
 from tests.support.bench import Bench
+from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID
 from tests.support.twins import Twins
 
@@ -144,7 +145,7 @@ def test_readers_of_old_and_new_versions_go_on_while_a_table_is_optimized(
         vacuum(bench, client)  # of all that no reader needs
         assert (old.rows(), new.rows()) == (50, 80)
 
-    path = bench.settings.lake / "t"
+    path = as_path(bench.settings.lake) / "t"
     vacuum(bench, client, retention_hours=168, force=False)
     # What the retention covers can be read, before and after the rows were written again.
     versions = range(DeltaTable(path).version() + 1)
@@ -189,7 +190,7 @@ def test_a_version_that_is_to_be_kept_longer_than_the_log_remembers_its_files_ca
 ) -> None:
     write(bench, 3)
     write(bench, 1, mode="overwrite")
-    path = bench.settings.lake / "t"
+    path = as_path(bench.settings.lake) / "t"
     long_ago = time.time() - 60 * DAY
     # Written long ago, and removed from the table a little later than the log remembers.
     for file in path.glob("*.parquet"):
@@ -239,7 +240,7 @@ def test_what_a_restore_brings_back_between_two_slices_is_not_removed(
     write(bench, 1, mode="overwrite")
     monkeypatch.setattr(native_maintenance, "SLICE_SECONDS", 0)
     monkeypatch.setattr(native_maintenance, "_REMOVED_AT_ONCE", 1)
-    path = bench.settings.lake / "t"
+    path = as_path(bench.settings.lake) / "t"
     put_down, brought_back = bench.inbox.put_down, set[Path]()
 
     def restore_meanwhile(*args: Any, **options: Any) -> None:

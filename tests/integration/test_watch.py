@@ -28,6 +28,7 @@ from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
 from tests.support.applying import Applier
+from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
 from tests.support.redis import RedisServer
@@ -175,7 +176,7 @@ def test_a_table_that_was_dropped_and_made_anew_begins_at_version_0(
         prices.append(ROWS)
     with client.watch("prices", from_version=0, poll=0.05) as watch:
         assert versions(take(watch, 3)) == [0, 1, 2]
-        shutil.rmtree(prices.path)
+        shutil.rmtree(as_path(prices.path))
         for _ in range(again):
             write_deltalake(str(prices.path), pa.table({"other": ["x"]}), mode="append")
         assert versions(take(watch, again)) == list(range(again))

@@ -24,6 +24,7 @@ from deltaq.client import Client
 from deltaq.tasks.settings import load_settings
 from deltaq.worker import System, embedded
 from tests.support.pages import PAGES, ROOT, Block, blocks
+from tests.support.paths import as_path
 from tests.support.waiting import wait_until
 
 #: Commands that are not run here, each with the reason.
@@ -169,7 +170,7 @@ def reading(
     """A reader in an empty folder, with a lake without tables."""
     for table in quick_system.settings.lake.iterdir():
         if not table.name.startswith("."):  # what is the worker's own, it removes itself
-            shutil.rmtree(table)
+            shutil.rmtree(as_path(table))
     monkeypatch.chdir(tmp_path)
     for name, value in quick_system.env.items():
         monkeypatch.setenv(name, value)

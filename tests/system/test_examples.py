@@ -28,6 +28,7 @@ from deltaq.client import AsyncClient, Client, DeltaLakeManager, DeltaqError, Sc
 from deltaq.client.progress import AsyncProgress, Progress
 from deltaq.tasks.settings import Settings
 from deltaq.worker import System, embedded
+from tests.support.paths import as_path
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -94,11 +95,11 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture
 def names(system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the examples may use."""
-    monkeypatch.chdir(system.settings.lake.parent)
+    monkeypatch.chdir(as_path(system.settings.lake).parent)
     for variable, value in system.env.items():
         monkeypatch.setenv(variable, value)
     with system.client() as client, DeltaLakeManager("./lake") as lake:
-        _only_prices(system.settings.lake, client)
+        _only_prices(as_path(system.settings.lake), client)
         yield {
             **{name: getattr(deltaq.client, name) for name in deltaq.client.__all__},
             **{"asyncio": asyncio, "pa": pa, "pd": pd},

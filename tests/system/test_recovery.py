@@ -15,6 +15,7 @@ from deltaq.client import State
 from deltaq.tasks.request import new_request_id
 from deltaq.worker import System, embedded
 from tests.support.log import committed_requests
+from tests.support.paths import as_path
 from tests.support.programs import environment
 from tests.support.waiting import wait_until
 
@@ -29,7 +30,7 @@ def lose_redis(system: System) -> None:
     assert server is not None
     server.kill()
     server.wait()
-    shutil.rmtree(system.settings.staging_root / "redis")
+    shutil.rmtree(as_path(system.settings.staging_root) / "redis")
     system.redis.start()
 
 

@@ -15,6 +15,7 @@ from deltaq.tasks.errors import DuplicateKeys, InvalidFrame, SchemaMismatch, Sta
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import fit
 from deltaq.worker.engines.delta_types import Misfit, bridge_type
+from tests.support.paths import as_path
 from tests.support.requests import make_append
 from tests.support.requests import stage as stage_rows
 
@@ -37,7 +38,7 @@ def stage(tmp_path: Path) -> Stage:
     def write(table: pa.Table) -> Path:
         area, request = StagingArea(tmp_path), make_append()
         stage_rows(area, request, table)
-        return area.request_path(request.table, request.request_id)
+        return as_path(area.request_path(request.table, request.request_id))
 
     return write
 

@@ -108,7 +108,7 @@ def test_a_private_redis_asks_for_no_password_of_another(
     _give(monkeypatch, "signing_key", "k" * 40)
     (tmp_path / "ca.crt").touch()
     monkeypatch.setenv("DELTAQ_REDIS_CA_FILE", str(tmp_path / "ca.crt"))
-    system = System(tmp_path, output=None, settings={})
+    system = System(str(tmp_path), output=None, settings={})
     try:
         assert system.settings.queue_url == system.redis.url
         assert "DELTAQ_REDIS_PASSWORD" not in system.env

@@ -20,6 +20,7 @@ from deltaq.tasks.request import Append, Delete, Request
 from deltaq.tasks.settings import load_settings
 from deltaq.tasks.signing import Signer, signer_of
 from deltaq.tasks.staging import StagingArea
+from tests.support.paths import as_path
 from tests.support.requests import make_request
 
 KEY, OLD, OTHER = b"k" * 32, b"o" * 32, b"x" * 32
@@ -111,7 +112,7 @@ def test_no_byte_of_the_file_can_be_changed(original: Signed, data: st.DataObjec
     bit = data.draw(st.integers(0, 7))
     changed = bytearray(kept)
     changed[place] ^= 1 << bit
-    original.path.write_bytes(changed)
+    as_path(original.path).write_bytes(changed)
     try:
         with pytest.raises(DeltaqError) as caught:
             original.check()
@@ -130,15 +131,15 @@ def test_rows_cannot_be_added_behind_or_before(signed: Signed) -> None:
 
 def test_a_signed_file_is_of_one_request_on_one_table(signed: Signed) -> None:
     for other in (signed.path.with_name("other.parquet"), signed.path.parents[1] / "t" / "x"):
-        other.parent.mkdir(exist_ok=True)
-        shutil.copy(signed.path, other)
+        as_path(other).parent.mkdir(exist_ok=True)
+        shutil.copy(as_path(signed.path), as_path(other))
         with pytest.raises(StagedDataMissing, match="the file is that of request"):
             Signer(KEY).check_request(signed.request, other)
 
 
 def test_a_link_is_no_staged_file(signed: Signed, tmp_path: Path) -> None:
-    elsewhere = signed.path.rename(tmp_path / "elsewhere")
-    signed.path.symlink_to(elsewhere)
+    elsewhere = as_path(signed.path).rename(tmp_path / "elsewhere")
+    as_path(signed.path).symlink_to(elsewhere)
     with pytest.raises(StagedDataMissing, match="a link"):
         signed.check()
 

@@ -20,6 +20,7 @@ from tests.fault.soak.report import Report
 from tests.fault.soak.verdict import judge, read_told
 from tests.fault.soak.watch import Watch
 from tests.fault.soak.writer import PATIENCE
+from tests.support.paths import as_path
 from tests.support.programs import environment
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -114,7 +115,7 @@ def _report(
         faults=dict(chaos.faults),
         tables={
             table: judge(
-                system.settings.lake / table,
+                as_path(system.settings.lake) / table,
                 {i: heard for i, heard in told.items() if i.startswith(f"{table}-")},
             )
             for table in tables
