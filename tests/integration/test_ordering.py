@@ -14,8 +14,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from deltaq.client import Client, Future, Outcome, State
 from deltaq.tasks import keys
-from deltaq.tasks.request import Optimize
+from deltaq.tasks.request import Optimize, new_request_id
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import native_optimize
 from deltaq.worker.engines.native_ordering import Ordering
 from deltaq.worker.groups import CommitGroup
@@ -45,14 +46,12 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.may_end = threading.Event()
-        order = Ordering._order
+        is_done = Ordering.is_done
 
-        def held(ordering: Ordering) -> Any:
-            made = order(ordering)
-            assert self.may_end.wait(20)
-            return made
+        def held(ordering: Ordering, seconds: float) -> bool:
+            return self.may_end.is_set() and is_done(ordering, seconds)
 
-        monkeypatch.setattr(Ordering, "_order", held)
+        monkeypatch.setattr(Ordering, "is_done", held)
 
 
 def place(bench: Bench) -> Path:
@@ -87,9 +86,9 @@ def after_slice(bench: Bench, number: int, deed: Callable[[], Any]) -> None:
     bench.router.apply = doing  # type: ignore[method-assign]
 
 
-def drained(bench: Bench, future: Future[Outcome]) -> Outcome:
+def drained(bench: Bench, future: Future[Outcome], table: str = "t") -> Outcome:
     def ended() -> bool:
-        bench.committer.drain("t")
+        bench.committer.drain(table)
         return future.done()
 
     wait_until(ended, within=30)
@@ -152,10 +151,8 @@ def test_where_there_can_be_no_links_a_partition_is_ordered_as_a_whole(
 ) -> None:
     fill(bench)
 
-    def refuse(*_: Any) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    elsewhere = Path("/dev/shm") / new_request_id()
+    monkeypatch.setattr(StagingArea, "new_work_path", lambda _: elsewhere)
     ordered = client.optimize("t", zorder="k")
 
     assert drained(bench, ordered).state is State.COMMITTED
@@ -202,3 +199,24 @@ def test_a_worker_that_dies_before_the_commit_leaves_only_what_a_vacuum_removes(
     assert keys_of(bench) == [0, 0, 1, 1, 2, 2, 7, 8, 9]
     drained(bench, client.vacuum("t", retention_hours=0, force=True))
     assert len(list(place(bench).rglob("day=*/*.parquet"))) == 2
+
+
+def test_of_two_tables_one_is_ordered_at_a_time(
+    bench: Bench, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bench)
+    write_deltalake(place(bench).with_name("other"), pa.table({"k": [2, 1]}))
+    held = Held(monkeypatch)
+    first, second = client.optimize("t", zorder="k"), client.optimize("other", zorder="k")
+    after_slice(bench, 2, bench.stopping.set)
+    bench.committer.drain("t")
+    bench.stopping.clear()
+    after_slice(bench, 2, bench.stopping.set)
+    bench.committer.drain("other")
+    bench.stopping.clear()
+    assert len(left(bench)) == 1
+    held.may_end.set()
+
+    assert drained(bench, first).state is State.COMMITTED
+    assert drained(bench, second, "other").state is State.COMMITTED
+    assert left(bench) == []

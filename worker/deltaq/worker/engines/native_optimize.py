@@ -20,7 +20,7 @@ from deltalake import CommitProperties, PostCommitHookProperties
 
 from deltaq.tasks.request import Optimize, operation_of
 from deltaq.tasks.slices import Slices
-from deltaq.worker.engines import NotNative, native_ordering
+from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_bins import DataFile, Unlike, put_together
 from deltaq.worker.engines.native_ordering import Ordering
@@ -32,6 +32,7 @@ from deltaq.worker.engines.native_partitions import (
     log_values,
     partitions,
 )
+from deltaq.worker.engines.ordering_child import Job
 from deltaq.worker.maintenance.slicing import (
     TARGET_BYTES,
     Partition,
@@ -223,7 +224,7 @@ class _Optimizing:
             return False
         self._handle.ordering = None
         try:
-            if not begun.commit(self._table, files, **self._commit()):
+            if not begun.commit(self._table, self._handle.schema, files, **self._commit()):
                 logger.info("table %s: changed while it was being ordered", self._handle.name)
                 self._rewrite([partition])
         except (OSError, Unlike) as exc:
@@ -237,19 +238,20 @@ class _Optimizing:
     def _begin_ordering(
         self, name: object, partition: Partition, files: Sequence[DataFile]
     ) -> None:
-        path = self._handle.path
-        assert isinstance(path, Path)
         if self._handle.ordering is not None:
             self._handle.ordering.abandon()
-        what = native_ordering.Partition(
-            table=path,
-            files=files,
+            self._handle.ordering = None
+        if Ordering.last is not None and not Ordering.last.is_done(_LOOK_SECONDS):
+            return
+        job = Job(
+            table=str(self._handle.path),
+            version=self._table.version(),
+            files=tuple(files),
             values=log_values(self._handle.schema, self._columns, partition),
-            schema=self._handle.schema,
             zorder=self._request.zorder,
             target_bytes=self._request.target_bytes,
         )
-        self._handle.ordering = Ordering(name, what, self._new_folder())
+        self._handle.ordering = Ordering(name, job, self._new_folder())
 
     def _small_files(self, partition: Partition) -> list[DataFile]:
         return [f for f in files_in(self._table, partition) if f.size_bytes < self._target]

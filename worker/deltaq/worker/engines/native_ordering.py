@@ -1,4 +1,4 @@
-"""Orders the rows of one partition in a thread of its own, while others commit to its table.
+"""Has the rows of one partition ordered by a process, while others commit to its table.
 
 delta-rs orders whole partitions and commits at once. So it is given a table of its own, in the
 work folder, that has the same files by other links, and what it writes there is committed to the
@@ -7,46 +7,23 @@ real one if that still has all the files.
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, ClassVar
 
+import msgspec
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
-from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction
 
-from deltaq.worker.durable import read_commit
-from deltaq.worker.engines.native_bins import DataFile, count_rows, removal
-
-#: Of all tables of a process one is being ordered: it takes memory.
-_ONE_AT_A_TIME = threading.Lock()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partition:
-    """What is to be ordered.
-
-    Attributes:
-        table: Folder of the table.
-        files: All files of the partition, none with a deletion vector.
-        values: Of the partition, as the log has them.
-        schema: Columns of the table.
-        zorder: Those along which.
-        target_bytes: Of a file; None for what delta-rs makes.
-    """
-
-    table: Path
-    files: Sequence[DataFile]
-    values: dict[str, str | None]
-    schema: pa.Schema
-    zorder: Sequence[str]
-    target_bytes: int | None
+from deltaq.worker.engines.native_bins import DataFile, Unlike, count_rows, removal
+from deltaq.worker.engines.ordering_child import ANSWER, JOB, TABLE, Job, Made
+from deltaq.worker.processes import Spawner
 
 
 class Ordering:
@@ -54,37 +31,47 @@ class Ordering:
 
     Args:
         name: Tells it from others.
-        partition: The partition.
+        job: What to order.
         folder: Where to work, on the disk of the table; it is not there yet.
     """
 
-    def __init__(self, name: object, partition: Partition, folder: Path) -> None:
+    #: The one that this process began last: one is at work at a time, for it takes memory.
+    last: ClassVar[Ordering | None] = None
+
+    def __init__(self, name: object, job: Job, folder: Path) -> None:
         self.name = name
-        self._partition = partition
+        self._job = job
         self._folder = folder
-        self._made: list[AddAction] = []
-        self._error: Exception | None = None
-        self._abandoned = False
-        # A daemon: a worker that stops does not wait for it.
-        self._thread = threading.Thread(target=self._run, name="deltaq-order", daemon=True)
-        self._thread.start()
+        folder.mkdir(parents=True)
+        (folder / JOB).write_bytes(msgspec.json.encode(job))
+        module = "deltaq.worker.engines.ordering_child"
+        self._process = _spawner().spawn([sys.executable, "-m", module, str(folder)])
+        Ordering.last = self
 
     def is_done(self, seconds: float) -> bool:
         """Wait for the end, some seconds at most."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def abandon(self) -> None:
-        """Remove what there is of it, now or when it ends."""
-        self._abandoned = True
-        if not self._thread.is_alive():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """End it, and remove what there is of it."""
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if Ordering.last is self:
+            Ordering.last = None
 
-    def commit(self, table: DeltaTable, present: Sequence[DataFile], **commit: Any) -> bool:
+    def commit(
+        self, table: DeltaTable, schema: pa.Schema, present: Sequence[DataFile], **commit: Any
+    ) -> bool:
         """Commit what came of it, once it is done, and bring the table to its version.
 
         Args:
             table: The table at its newest version.
+            schema: Its columns.
             present: Files of the partition in that version.
             **commit: How delta-rs commits; without a second try.
 
@@ -92,73 +79,36 @@ class Ordering:
             False if others have changed the rows meanwhile: nothing was committed.
 
         Raises:
-            Exception: Whatever kept it from being ordered.
+            Unlike: The partition could not be ordered so.
+            OSError: The storage refused.
         """
-        if self._error is not None:
-            raise self._error
-        before = self._partition
-        if not {f.path for f in before.files} <= {f.path for f in present}:
+        job, path = self._job, Path(self._job.table)
+        made = self._made()
+        if not {f.path for f in job.files} <= {f.path for f in present}:
             return False
-        for added in self._made:
-            place = before.table / added.path
+        for new in made:
+            place = path / new.path
             place.parent.mkdir(parents=True, exist_ok=True)  # Spark names some folders otherwise
-            (self._folder / added.path).rename(place)
+            (self._folder / TABLE / new.path).rename(place)
         now = time.time_ns() // 1_000_000
-        removed: list[AddAction | RemoveAction] = [
-            removal(file, before.values, at_ms=now) for file in before.files
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(n.path, n.size_bytes, job.values, now, data_change=False, stats=n.stats)
+            for n in made
         ]
-        table.create_write_transaction(
-            [*self._made, *removed],
-            "append",
-            Schema.from_arrow(before.schema),
-            list(before.values),
-            **commit,
-        )
+        actions += [removal(file, job.values, at_ms=now) for file in job.files]
+        columns = Schema.from_arrow(schema)
+        table.create_write_transaction(actions, "append", columns, list(job.values), **commit)
         table.update_incremental()
         return True
 
-    def _run(self) -> None:
-        with _ONE_AT_A_TIME:
-            try:
-                if not self._abandoned:
-                    self._made = self._order()
-            except Exception as exc:
-                self._error = exc
-        if self._abandoned:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _order(self) -> list[AddAction]:
-        partition = self._partition
-        for file in partition.files:
-            link = self._folder / file.path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.hardlink_to(partition.table / file.path)
-        found = [self._added(file.path, file.size_bytes, "{}") for file in partition.files]
-        columns = Schema.from_arrow(partition.schema)
-        create_table_with_add_actions(
-            str(self._folder), columns, found, partition_by=list(partition.values)
-        )
-        DeltaTable(str(self._folder)).optimize.z_order(
-            list(partition.zorder), target_size=partition.target_bytes
-        )
-        adds = [action["add"] for action in read_commit(self._folder, 1) if "add" in action]
-        made = [self._added(unquote(a["path"]), a["size"], a["stats"]) for a in adds]
-        for added in made:
-            _sync(self._folder / added.path)  # here, for it may take long
-        count_rows([a.stats for a in made], partition.files)
+    def _made(self) -> list[Made]:
+        if self._process.returncode:
+            raise Unlike(f"the process that orders it ended with {self._process.returncode}")
+        made = msgspec.json.decode((self._folder / ANSWER).read_bytes(), type=list[Made])
+        count_rows([new.stats for new in made], self._job.files)
         return made
 
-    def _added(self, path: str, size_bytes: int, stats: str) -> AddAction:
-        return AddAction(
-            path=path,
-            size=size_bytes,
-            partition_values=self._partition.values,
-            modification_time=time.time_ns() // 1_000_000,
-            data_change=False,
-            stats=stats,
-        )
 
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
+@cache
+def _spawner() -> Spawner:
+    return Spawner()
