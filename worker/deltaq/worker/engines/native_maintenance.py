@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import (
     Checkpoint,
     Maintenance,
@@ -151,7 +152,7 @@ def _left(handle: Handle, request: Vacuum, keep_versions: Sequence[int]) -> list
     return found
 
 
-def remove_unneeded(table: DeltaTable, path: Path, *, hours: int, force: bool) -> None:
+def remove_unneeded(table: DeltaTable, path: Location, *, hours: int, force: bool) -> None:
     """Remove the files that no version of the last hours needs, all of them at once."""
     remove_files(path, _unneeded(table, hours=hours, force=force))
     remove_checksums(path)
