@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -13,12 +12,14 @@ from deltalake import DeltaTable
 
 from deltaq.tasks import keys
 from deltaq.tasks.inbox import LANES
+from deltaq.tasks.location import Location
 from deltaq.worker import System
 from deltaq.worker.engines.native_maintenance import remove_unneeded
 from deltaq.worker.lake import Lake
 from tests.fault.work import Row
 from tests.support.log import committed_requests, committed_versions
 from tests.support.paths import as_path
+from tests.support.places import files_in
 from tests.support.sweeping import make_sweeper
 
 #: What Delta and Spark keep in a log; Hadoop puts a hidden checksum beside each file it writes.
@@ -130,18 +131,18 @@ def _staged(system: System, table: str) -> Iterator[str]:
             yield f"reason {file.name} without its dead letter"
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Location) -> list[Row]:
     table = DeltaTable(str(path)).to_pyarrow_table(columns=["id", "made_by"])
     return sorted(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _strays(system: System, table: str) -> Iterator[str]:
     """Vacuum the table, and name the files that are neither gone nor the table's."""
-    path = as_path(Lake(system.settings.lake).path(table))
+    path = Lake(system.settings.lake).path(table)
     remove_unneeded(DeltaTable(str(path)), path, hours=0, force=True)
-    wanted = {Path(uri.removeprefix("file://")) for uri in DeltaTable(str(path)).file_uris()}
-    for file in path.rglob("*"):
-        checked = file.with_name(file.name[1:].removesuffix(".crc"))
+    wanted = {uri.removeprefix("file://") for uri in DeltaTable(str(path)).file_uris()}
+    for file in files_in(path):
+        checked = file.with_name(file.name.removeprefix(".").removesuffix(".crc"))
         in_log = file.parent.name == "_delta_log" and _LOG_NAMES.fullmatch(file.name)
-        if not (file.is_dir() or in_log or {file, checked} & wanted):
-            yield f"stray file {file.relative_to(path)}"
+        if not (in_log or {str(file), str(checked)} & wanted):
+            yield f"stray file {file}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +26,15 @@ from tests.support.faulty import Deed, missing, table_name
 from tests.support.paths import as_path
 from tests.support.programs import environment
 from tests.support.proxy import Proxy
+from tests.support.s3 import S3Server
+from tests.support.s3_faults import EXPIRED_TOKEN, Cut
+from tests.support.s3_proxy import S3Proxy
 from tests.support.waiting import wait_until
 
 #: Seconds that a run waits for anything; a JVM starts in 10 to 40 on a busy machine.
 _PATIENCE = {"native": 60.0, "spark": 240.0}
+#: Answers of S3 that are lost.
+_MANY = 100
 
 
 class Scene:
@@ -166,6 +173,27 @@ def connection_cut(scene: WorkerScene) -> None:
         scene.end_workers()
 
 
+def s3_cut(scene: WorkerScene, proxy: S3Proxy) -> None:
+    scene.start_faulty(Deed.WAIT)
+    scene.wait_for_all_at_their_steps()
+    proxy.cut()
+    proxy.inflict(Cut.ANSWER, every=3, times=_MANY)
+    scene.go_on()
+    scene.settle()
+    scene.system.wait_ready(scene.patience)
+
+
+def s3_refuses(scene: WorkerScene, proxy: S3Proxy) -> None:
+    scene.start_faulty(Deed.WAIT)
+    scene.wait_for_all_at_their_steps()
+    proxy.inflict(EXPIRED_TOKEN)
+    scene.go_on()
+    scene.wait(lambda: "credentials have expired" in scene.system.log.read_text())
+    proxy.heal()
+    scene.settle()
+    scene.system.wait_ready(scene.patience)
+
+
 def disk_full(scene: WorkerScene, disk: Disk) -> None:
     scene.start_faulty(Deed.WAIT)
     scene.wait_for_all_at_their_steps()
@@ -284,6 +312,8 @@ _OF_WORKERS: dict[Fault, Callable[..., None]] = {
     Fault.REDIS_RESTART: redis_restart,
     Fault.REDIS_EMPTIED: redis_emptied,
     Fault.CONNECTION_CUT: connection_cut,
+    Fault.S3_CUT: s3_cut,
+    Fault.S3_REFUSES: s3_refuses,
     Fault.DISK_FULL: disk_full,
     Fault.JVM_KILLED: jvm_killed,
 }
@@ -296,37 +326,56 @@ _OF_CLIENTS: dict[Fault, Callable[..., None]] = {
 }
 
 
-def perform(run: Run, folder: Path) -> dict[str, Evidence]:
+def perform(run: Run, folder: Path, server: S3Server | None) -> dict[str, Evidence]:
     """Let a fault happen and return what is found of each table afterwards."""
     with ExitStack() as stack:
-        lake, staging = folder / "lake", folder / "staging"
-        disks = []
-        if run.fault in (Fault.DISK_FULL, Fault.CLIENT_DISK_FULL):
-            disk = stack.enter_context(small_disk(folder / "disk", size="32m"))
-            disks.append(disk)
-            if run.fault is Fault.DISK_FULL:
-                lake = disk.root / "lake"
-            else:
-                staging = disk.root / "staging"
-        # Redis ends itself when its own disk is full, which is not what is tried here.
-        (folder / "redis").mkdir()
-        staging.mkdir()
-        (staging / "redis").symlink_to(folder / "redis")
-        system = stack.enter_context(embedded(lake, workers=0, staging=staging, **_settings(run)))
+        system, tool = (
+            _system_in_s3(run, stack, server) if server else _system_on_disk(run, stack, folder)
+        )
+        tools = [tool] if tool else []
         scene: Scene
         if run.fault in _OF_WORKERS:
             client = stack.enter_context(system.client())
             worker_scene = scene = WorkerScene(run, folder, system, client)
-            _OF_WORKERS[run.fault](worker_scene, *disks)
+            _OF_WORKERS[run.fault](worker_scene, *tools)
         else:
             client_scene = scene = ClientScene(run, folder, system)
             stack.callback(client_scene.close)
-            _OF_CLIENTS[run.fault](client_scene, *disks)
+            _OF_CLIENTS[run.fault](client_scene, *tools)
         scene.end_workers()
         clean(system)
         said = system.log.read_text()
         assert "raised unexpected" not in said, said
         return {table: gather(system, table, scene.told[table]) for table in scene.tables}
+
+
+def _system_on_disk(run: Run, stack: ExitStack, folder: Path) -> tuple[System, Disk | None]:
+    lake, staging, disk = folder / "lake", folder / "staging", None
+    if run.fault in (Fault.DISK_FULL, Fault.CLIENT_DISK_FULL):
+        disk = stack.enter_context(small_disk(folder / "disk", size="32m"))
+        if run.fault is Fault.DISK_FULL:
+            lake = disk.root / "lake"
+        else:
+            staging = disk.root / "staging"
+    # Redis ends itself when its own disk is full, which is not what is tried here.
+    (folder / "redis").mkdir()
+    staging.mkdir()
+    (staging / "redis").symlink_to(folder / "redis")
+    system = stack.enter_context(embedded(lake, workers=0, staging=staging, **_settings(run)))
+    return system, disk
+
+
+def _system_in_s3(run: Run, stack: ExitStack, server: S3Server) -> tuple[System, S3Proxy | None]:
+    lake = f"s3://{server.bucket}/{run.name}-{secrets.token_hex(4)}"
+    # For delta-rs, by which the test looks at tables past the proxy.
+    stack.enter_context(_environment(**server.storage_options()))
+    harmed = run.fault in (Fault.S3_CUT, Fault.S3_REFUSES)
+    proxy = stack.enter_context(S3Proxy(server)) if harmed else None
+    given = {**_settings(run), **server.settings(proxy.endpoint if proxy else None)}
+    remains = stack.enter_context(ExitStack())
+    system = stack.enter_context(embedded(lake, workers=0, **given))
+    remains.callback(shutil.rmtree, system.log.parent)
+    return system, proxy
 
 
 def _settings(run: Run) -> dict[str, Any]:

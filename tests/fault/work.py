@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import write_deltalake
 
 from deltaq.client import Client, DeltaqError, DuplicateKeys, InvalidExpression, SchemaMismatch
+from deltaq.tasks.location import Location
 
 Row = tuple[int, str]
 
@@ -50,7 +50,7 @@ _FRESH: dict[Part, list[Row]] = {
 _MERGED = [(n, "merged") for n in range(5, 15)]
 
 
-def make_table(path: Path, operation: Operation) -> None:
+def make_table(path: Location, operation: Operation) -> None:
     """Make the table that the operation needs, as somebody else would."""
     if operation is not Operation.CREATE:
         write_deltalake(str(path), _frame(_BASE))
