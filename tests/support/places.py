@@ -22,6 +22,12 @@ def settings_of(place: Location) -> dict[str, Any]:
     }
 
 
+def on_disk(place: Location) -> Path:
+    """Take a place for a folder, in a test that is about a disk."""
+    assert isinstance(place, Path)
+    return place
+
+
 def files_in(place: Location) -> list[Location]:
     """List all files below a folder, sorted."""
     if isinstance(place, S3Path):
