@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import backfill, event_loop, maintenance, many, memory, observed, one, s3, shapes
+from benchmarks import (
+    backfill,
+    cluster,
+    event_loop,
+    maintenance,
+    many,
+    memory,
+    observed,
+    one,
+    s3,
+    shapes,
+)
 from benchmarks.results import Result, as_table, save
 from benchmarks.run import Run
 
@@ -38,6 +49,7 @@ _BENCHMARKS: dict[str, Callable[[Run], list[Result]]] = {
         s3.s3_append_idle,
         s3.s3_append_async_10,
         s3.s3_workers,
+        cluster.cluster,
     )
 }
 _LATEST = Path(__file__).parent / "results" / "latest.json"
@@ -56,7 +68,9 @@ def main(
     rows: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Rows that backfill loads; by default 20 million.", show_default=False
+            min=1,
+            help="Rows that backfill loads, or cluster merges; by default 20 and 10 million.",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="JSON file of the results.")] = _LATEST,

@@ -6,8 +6,6 @@ told on ``docs/scale.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 #: Requests a second that AWS promises for each prefix: writes, and reads.
@@ -18,6 +16,14 @@ _REDIS_SHARE = 0.7
 _MOST_IN_COMMIT = 500
 #: Steps in which the highest rate is looked for.
 _BISECTIONS = 50
+
+
+class Sized(msgspec.Struct, frozen=True):
+    """Something that was used by so many requests in so many commits."""
+
+    requests: float
+    commits: float
+    used: float
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +46,10 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     client: float
     worker: float
     redis: float
+
+    def sized(self, used: float) -> Sized:
+        """Say that its requests and commits used so much of something."""
+        return Sized(self.requests, self.commits, used)
 
 
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +219,14 @@ def s3_calls(rate: float, commits: float, workers: int, costs: Costs) -> tuple[f
     return writes, reads + workers * costs.s3_idle
 
 
+def per_request_and_commit(one: Sized, other: Sized) -> tuple[float, float]:
+    """Divide what two pieces of work used among their requests and their commits."""
+    determinant = one.requests * other.commits - other.requests * one.commits
+    by_request = (one.used * other.commits - other.used * one.commits) / determinant
+    by_commit = (one.requests * other.used - other.requests * one.used) / determinant
+    return _at_least_0(by_request), _at_least_0(by_commit)
+
+
 def fit(points: dict[str, Point], idle: tuple[float, float], rest: dict[str, float]) -> Costs:
     """Find the constants.
 
@@ -220,11 +238,11 @@ def fit(points: dict[str, Point], idle: tuple[float, float], rest: dict[str, flo
     """
     alone, together, large = points["alone"], points["together"], points["large"]
     worker_idle, redis_idle = idle
-    worker = _by_request_and_commit(
-        alone, together, lambda p: 1000 * p.worker - worker_idle * p.seconds
+    worker = per_request_and_commit(
+        *(p.sized(1000 * p.worker - worker_idle * p.seconds) for p in (alone, together))
     )
-    redis = _by_request_and_commit(
-        alone, together, lambda p: 1000 * p.redis - redis_idle * p.seconds
+    redis = per_request_and_commit(
+        *(p.sized(1000 * p.redis - redis_idle * p.seconds) for p in (alone, together))
     )
     client = 1000 * together.client / together.requests
     of_large = large.requests * worker[0] + large.commits * worker[1]
@@ -255,16 +273,6 @@ def _s3_uses(rate: float, commits: float, deployment: Deployment, costs: Costs) 
         _use("writes of S3", writes / (S3_WRITES * deployment.prefixes), add),
         _use("reads of S3", reads / (S3_READS * deployment.prefixes), add),
     ]
-
-
-def _by_request_and_commit(
-    one: Point, other: Point, cost: Callable[[Point], float]
-) -> tuple[float, float]:
-    """Divide the cost of two points among their requests and their commits."""
-    determinant = one.requests * other.commits - other.requests * one.commits
-    by_request = (cost(one) * other.commits - cost(other) * one.commits) / determinant
-    by_commit = (one.requests * cost(other) - other.requests * cost(one)) / determinant
-    return _at_least_0(by_request), _at_least_0(by_commit)
 
 
 def _at_least_0(value: float) -> float:

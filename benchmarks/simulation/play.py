@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ import psutil
 from rich.table import Table
 
 from benchmarks.simulation.clients import Clients, Heard
-from benchmarks.simulation.crew import Orders, serve
+from benchmarks.simulation.crew import Orders, serve, table_name
 from benchmarks.simulation.figures import Fairness, Phase, Sample, fairness, phase
+from deltaq.tasks import keys
 from deltaq.tasks.settings import load_settings
 from deltaq.worker.processes import Spawner
 from deltaq.worker.redis_server import RedisServer
@@ -137,13 +139,14 @@ class Play:
         self._say(f"starting {self._cast.workers} workers")
         self._lake.mkdir()
         self._redis.start()
+        self._info = self._redis.connect()
+        self._make_known()
         for crew in self._crews:
             crew.start()
         self._ready.wait(_PATIENCE)
         settings = load_settings(lake=self._lake, redis_url=self._redis.url)
         self._clients = Clients(settings, self._cast.tables)
         self._players = [psutil.Process(), *(psutil.Process(c.pid) for c in self._crews)]
-        self._info = self._redis.connect()
         self._began = time.monotonic()
         self._sampler.start()
         return self
@@ -210,6 +213,15 @@ class Play:
             if time.monotonic() > look_up:
                 self._clients.look_up()
                 look_up = time.monotonic() + _LOOK_UP_EVERY
+
+    def _make_known(self) -> None:
+        """Have Redis know the tables, as it does from their second commit on (vouch.lua)."""
+        told: Any = self._info.info("server")
+        pipeline = self._info.pipeline(transaction=False)
+        for number in range(self._cast.tables):
+            known: dict[Any, Any] = {"epoch": secrets.token_hex(8), "run": told["run_id"]}
+            pipeline.hset(keys.seq(table_name(number)), mapping=known)
+        pipeline.execute()
 
     def _end_crews(self) -> int:
         self._stop.set()
