@@ -11,8 +11,16 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    Field,
+    Schema,
+    Transaction,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError
+from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction, RemoveAction
 
 from deltaq.tasks.errors import CommitConflict
@@ -29,8 +37,8 @@ def make_table(path: Path, **configuration: str) -> DeltaTable:
     """Make a table with all that its metadata may have besides columns."""
     schema = Schema(
         [
-            Field("id", "long", metadata={"comment": 'the "id"\n'}),
-            Field("g", "string", nullable=True),
+            Field("id", PrimitiveType("long"), metadata={"comment": 'the "id"\n'}),
+            Field("g", PrimitiveType("string"), nullable=True),
         ]
     )
     table = DeltaTable.create(

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from deltaq.client.backfill_progress import (
     BackfillProgress,
@@ -17,7 +18,7 @@ from deltaq.client.backfill_progress import (
 from deltaq.client.backfill_replan import replanned
 from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict
 from deltaq.tasks.errors import ErrorInfo, InvalidRequest, SchemaMismatch
-from deltaq.tasks.manifest import Manifest, Part, Slice
+from deltaq.tasks.manifest import Manifest, Part, Slice, piece_numbers
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Column
 from deltaq.tasks.staging import StagingArea
@@ -109,6 +110,30 @@ def test_a_part_that_takes_far_longer_than_others_is_a_straggler(
     assert reader.missing() == [2, 3]
     (found,) = reader.stragglers(claims)
     assert (found.part, found.worker, round(found.seconds)) == (2, "slow", 60)
+
+
+def test_pieces_are_counted_in_the_place_of_a_part_that_was_cut(
+    backfill: Backfill, files: list[Path]
+) -> None:
+    load = manifest(*files)
+    backfill.write_manifest(load)
+    prepare(backfill, 0)
+    pieces = tuple(
+        structs.replace(load.parts[1], number=number, size_bytes=250_000)
+        for number in piece_numbers(1, 4)[:4]
+    )
+    backfill.add_part(
+        Prepared(number=1, pieces=pieces, seconds=60.0, worker="w", finished_at_ms=now_ms())
+    )
+    reader = ProgressReader(backfill)
+
+    progress = reader.read()
+
+    assert (progress.prepared, progress.parts, progress.rows) == (1, 7, 100)
+    assert progress.source_bytes_total == 4_000_000
+    assert reader.missing() == [*(piece.number for piece in pieces), 2, 3]
+    claim = Claim(worker="w", began_at_ms=now_ms() - 20_000, token="t")
+    assert [s.part for s in reader.stragglers([(pieces[0].number, claim)])] == [pieces[0].number]
 
 
 def test_what_is_prepared_anew_after_a_failure_is_counted_anew(

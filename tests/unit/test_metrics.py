@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.errors import ErrorInfo
-from deltaq.tasks.manifest import Manifest
+from deltaq.tasks.manifest import Manifest, Part
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane
 from deltaq.worker.metrics import OTHER, Metrics
@@ -84,8 +85,11 @@ def test_parts_of_backfills_are_counted_with_what_is_in_them() -> None:
 
     metrics.part_ended(manifest, 0, prepared)
     metrics.part_ended(manifest, 1, None)
+    piece = Part(number=5, format="csv", slices=(), size_bytes=1)
+    cut = msgspec.structs.replace(prepared, rows=0, source_bytes=0, pieces=(piece,))
+    metrics.part_ended(manifest, 2, cut)
 
-    for outcome in ("prepared", "failed"):
+    for outcome in ("prepared", "failed", "cut"):
         parts = registry.get_sample_value("deltaq_backfill_parts_total", {"outcome": outcome})
         assert parts == 1
     assert registry.get_sample_value("deltaq_backfill_rows_total") == 7

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from celery.events.state import State as Seen
@@ -212,11 +213,16 @@ def test_the_parts_of_a_backfill_have_it_as_their_parent(story: Story) -> None:
         finished_at_ms=0,
     )
 
+    pieces = tuple(Part(number=n, format="csv", slices=(), size_bytes=1) for n in (4, 6))
+    cut = msgspec.structs.replace(done, number=2, rows=0, pieces=pieces)
+
     tasks = seen(
         story.part_begun(load, 0, NOW),
         story.part_ended(load, 0, done, NOW),
         story.part_begun(load, 1, NOW),
         story.part_ended(load, 1, None, NOW),
+        story.part_begun(load, 2, NOW),
+        story.part_ended(load, 2, cut, NOW),
     )
 
     assert tasks["load"].name == "deltaq.backfill"
@@ -224,6 +230,7 @@ def test_the_parts_of_a_backfill_have_it_as_their_parent(story: Story) -> None:
     assert {tasks[part].parent_id for part in ("load.0", "load.1")} == {"load"}
     assert (tasks["load.0"].state, tasks["load.1"].state) == ("SUCCESS", "FAILURE")
     assert tasks["load.0"].result == "7 rows, 0 files"
+    assert (tasks["load.2"].state, tasks["load.2"].result) == ("SUCCESS", "cut into 2 parts")
 
 
 def test_a_backfill_that_is_given_up_says_why(story: Story) -> None:

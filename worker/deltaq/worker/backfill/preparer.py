@@ -137,10 +137,10 @@ class Preparer:
         if backfill.verdict() is not None:
             return None
         manifest = backfill.manifest()
+        if not self._may_load(backfill, manifest):
+            return None
         helper = self._helper_for(backfill, manifest)
         if helper is None:
-            return None
-        if not self._may_load(backfill, manifest):
             return None
         missing = {part.number: part for part in backfill.unprepared(manifest)}
         held: list[tuple[Part, str]] = []
@@ -154,9 +154,8 @@ class Preparer:
             return None
         work = Work(backfill, manifest, self._claims, held)
         # They may have been prepared, or all of it given up, since it was looked at.
-        if {
-            part.number for part, _ in held
-        } & backfill.prepared() or backfill.verdict() is not None:
+        taken = {part.number for part, _ in held}
+        if taken & backfill.prepared() or backfill.verdict() is not None:
             work.release(tried=True)
             return None
         return work, helper
