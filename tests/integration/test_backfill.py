@@ -402,7 +402,15 @@ def test_what_workers_may_not_load_fails_before_anything_is_prepared(
         verdict.error.message
     )
     assert not strict.path(manifest).exists()
-    assert strict.end(strict.load(prices(), table="t")).ending is Ending.FAILED
+
+    hostile = manifest_of(
+        SCHEMA, [part_of(0, slice_of(Path("/etc/passwd")), format="csv")], table="t"
+    )
+    begin(strict.bench.staging, hostile)
+    refused = strict.end(hostile).error
+    assert refused is not None
+    assert "backfill_sources" in refused.message
+    assert "root:" not in str(refused)
 
 
 def test_what_was_uploaded_is_loaded_by_workers_that_may_read_nothing_else(
