@@ -75,7 +75,7 @@ def _leave_out_disks(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 def _has_lake(item: pytest.Item) -> bool:
     is_marked = item.get_closest_marker("s3") is not None
-    return is_marked or "place" in getattr(item, "fixturenames", ())
+    return is_marked or not {"place", "module_place"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
@@ -108,10 +108,25 @@ def place(
     """An empty place for a lake, on a disk or in S3, where delta-rs finds it as well."""
     if getattr(request, "param", request.config.getoption("storage")) == "disk":
         return tmp_path
-    server: S3Server = request.getfixturevalue("s3_server")
+    return _place_in_s3(request.getfixturevalue("s3_server"), monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def module_place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Location]:
+    """An empty place for a lake that a module's tests share."""
+    if request.config.getoption("storage") == "disk":
+        yield tmp_path_factory.mktemp("module")
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        yield _place_in_s3(request.getfixturevalue("s3_server"), patch)
+
+
+def _place_in_s3(server: S3Server, patch: pytest.MonkeyPatch) -> Location:
     for name, value in server.storage_options().items():
-        monkeypatch.setenv(name, value)
-    return parse_location(request.getfixturevalue("s3_url"), server.options())
+        patch.setenv(name, value)
+    return parse_location(_url(server), server.options())
 
 
 @pytest.fixture
@@ -149,4 +164,8 @@ def s3_proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
 @pytest.fixture
 def s3_url(s3_server: S3Server) -> str:
     """An empty place in the bucket, as s3://bucket/prefix."""
-    return f"s3://{s3_server.bucket}/{secrets.token_hex(6)}"
+    return _url(s3_server)
+
+
+def _url(server: S3Server) -> str:
+    return f"s3://{server.bucket}/{secrets.token_hex(6)}"

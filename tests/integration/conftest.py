@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deltaq.client import Client
+from deltaq.tasks.location import Location
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.warm import WarmSpark
 from tests.support.player import Player
@@ -69,6 +70,6 @@ def shell(settings: Settings, tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
+def twins(place: Location, warm_spark: WarmSpark) -> Twins:
     """Two tables, one for each engine."""
-    return Twins(tmp_path, warm_spark)
+    return Twins(place, warm_spark)

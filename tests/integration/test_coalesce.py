@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -13,13 +12,13 @@ from hypothesis import strategies as st
 
 from deltaq.client.results import rows_in
 from deltaq.tasks.errors import DuplicateKeys
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import Append, Lane, Merge, Request, new_request_id
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.groups import CommitGroup, Waiting, plan_group
 from deltaq.worker.lake import Lake
-from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID, make_request, stage
 
 Row = tuple[int | None, str | None, float | None]
@@ -30,7 +29,7 @@ _fresh = itertools.count()
 class Twins:
     """One engine and two tables that are given the same requests in two ways."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         self.staging = StagingArea(folder / "staging")
         self.engine = NativeEngine(Lake(folder / "lake"), self.staging)
         number = next(_fresh)
@@ -53,7 +52,7 @@ class Twins:
 
     def rows(self, table: str) -> list[Row]:
         query = Read(request_id=new_request_id(), client_id=CLIENT_ID, table=table)
-        result = as_path(self.staging.read_path(query.request_id))
+        result = self.staging.new_work_path()
         self.engine.read(query, result)
         found = rows_in(result)
         assert found is not None
@@ -92,9 +91,9 @@ def frames(draw: st.DrawFn) -> list[Row]:
     before=st.none() | frames(), merges=st.lists(frames(), min_size=2, max_size=5), data=st.data()
 )
 def test_a_coalesced_group_equals_its_merges_one_by_one(
-    tmp_path: Path, before: list[Row] | None, merges: list[list[Row]], data: st.DataObject
+    place: Location, before: list[Row] | None, merges: list[list[Row]], data: st.DataObject
 ) -> None:
-    twins = Twins(tmp_path)
+    twins = Twins(place)
     # A merge that inserts nothing needs a table to be there.
     insert = before is None or data.draw(st.booleans(), label="insert")
     for table in (twins.grouped, twins.single):
@@ -112,8 +111,8 @@ def test_a_coalesced_group_equals_its_merges_one_by_one(
     assert twins.rows(twins.grouped) == twins.rows(twins.single)
 
 
-def test_a_merge_with_a_key_twice_is_found_in_a_group(tmp_path: Path) -> None:
-    twins = Twins(tmp_path)
+def test_a_merge_with_a_key_twice_is_found_in_a_group(place: Location) -> None:
+    twins = Twins(place)
     good: list[Row] = [(1, "a", 1.0), (2, "a", 1.0)]
     bad: list[Row] = [(3, "a", 1.0), (3, "a", 2.0)]
     requests = [

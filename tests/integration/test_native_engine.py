@@ -4,10 +4,8 @@ import contextlib
 import datetime as dt
 import json
 import os
-import shutil
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import deltalake.exceptions
@@ -31,6 +29,7 @@ from deltaq.tasks.errors import (
     TableNotFound,
     VersionNotFound,
 )
+from deltaq.tasks.location import Location, make_folder, remove_folder
 from deltaq.tasks.query import Read
 from deltaq.tasks.request import (
     Append,
@@ -52,7 +51,7 @@ from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lake import Lake
 from deltaq.worker.ledger import app_id, committed_in, find_committed, log_entry
 from tests.support.log import actions, committed_requests, ledgers
-from tests.support.paths import as_path
+from tests.support.places import on_disk
 from tests.support.requests import CLIENT_ID, make_request, stage
 
 LEDGER = app_id("epoch", Lane.LIVE)
@@ -64,9 +63,9 @@ Rows = list[dict[str, Any]]
 class Bench:
     """An engine on an empty lake, and the hands of a committer."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.lake = Lake(root / "lake")
-        as_path(self.lake.root).mkdir()
+        make_folder(self.lake.root)
         self.staging = StagingArea(root / "staging")
         self.engine = self.new_engine()
         self.sequence = 0
@@ -90,16 +89,16 @@ class Bench:
     def apply(self, kind: type[Request], rows: pa.Table | None = None, **fields: Any) -> Commit:
         return self.engine.apply(self.group(self.wait(kind, rows, **fields)))
 
-    def path(self, table: str = "t") -> Path:
-        return as_path(self.lake.path(table))
+    def path(self, table: str = "t") -> Location:
+        return self.lake.path(table)
 
     def rows(self, table: str = "t") -> Rows:
-        found = DeltaTable(self.path(table)).to_pyarrow_table()
+        found = DeltaTable(str(self.path(table))).to_pyarrow_table()
         return sorted_rows(found.to_pylist())
 
     def read(self, **fields: Any) -> Rows:
         query = Read(request_id=new_request_id(), client_id=CLIENT_ID, table="t", **fields)
-        folder = as_path(self.staging.read_path(query.request_id))
+        folder = self.staging.new_work_path()
         _, count = self.engine.read(query, folder)
         rows = rows_in(folder)
         assert rows is not None
@@ -130,8 +129,8 @@ ABC = ((1, "a", 1.0), (2, "b", 2.0), (3, "c", 3.0))
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(place: Location) -> Bench:
+    return Bench(place)
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ def abc(bench: Bench) -> Bench:
 
 
 def declare(bench: Bench, *fields: Field, **properties: str) -> None:
-    DeltaTable.create(bench.path(), Schema(list(fields)), configuration=properties)
+    DeltaTable.create(str(bench.path()), Schema(list(fields)), configuration=properties)
 
 
 # --- commits and the ledger
@@ -154,7 +153,7 @@ def test_an_append_creates_the_table_with_data_ledger_and_note_in_one_commit(ben
 
     assert commit == Commit(version=0, counts=(RowCounts(inserted=3),))
     assert bench.rows() == as_rows(*ABC)
-    assert DeltaTable(bench.path()).metadata().partition_columns == ["name"]
+    assert DeltaTable(str(bench.path())).metadata().partition_columns == ["name"]
     assert ledgers(bench.path()) == [(0, LEDGER, 1)]
     assert committed_requests(bench.path()) == [(LEDGER, 1, waiting.request.request_id)]
     assert bench.engine.ledger("t", LEDGER) == 1
@@ -232,7 +231,7 @@ def test_commits_of_many_threads_to_one_table_are_all_there(bench: Bench) -> Non
 
 
 def test_an_outside_commit_is_seen_before_the_next_one_of_ours(abc: Bench) -> None:
-    write_deltalake(abc.path(), prices((9, "z", 9.0)), mode="append")
+    write_deltalake(str(abc.path()), prices((9, "z", 9.0)), mode="append")
 
     commit = abc.apply(Append, prices((4, "d", 4.0)))
 
@@ -241,13 +240,13 @@ def test_an_outside_commit_is_seen_before_the_next_one_of_ours(abc: Bench) -> No
 
 
 def test_a_table_that_was_replaced_by_another_is_noticed(abc: Bench) -> None:
-    shutil.rmtree(abc.path())
-    write_deltalake(abc.path(), pa.table({"other": [1]}))
+    remove_folder(abc.path())
+    write_deltalake(str(abc.path()), pa.table({"other": [1]}))
 
     with pytest.raises(SchemaMismatch):
         abc.apply(Append, prices(*ABC))
     assert abc.engine.ledger("t", LEDGER) == -1
-    shutil.rmtree(abc.path())
+    remove_folder(abc.path())
     assert abc.engine.ledger("t", LEDGER) == -1
     assert abc.apply(Append, prices(*ABC)).version == 0
 
@@ -281,7 +280,7 @@ def test_a_missing_staged_file_is_told_and_nothing_is_written(abc: Bench) -> Non
     with pytest.raises(StagedDataMissing):
         abc.engine.apply(abc.group(here, gone))
 
-    assert DeltaTable(abc.path()).version() == 0
+    assert DeltaTable(str(abc.path())).version() == 0
 
 
 # --- fitting
@@ -303,7 +302,7 @@ def test_a_value_that_does_not_fit_is_named_and_nothing_is_written(abc: Bench) -
         with pytest.raises(SchemaMismatch, match=r"column 'k': 1.5 does not fit bigint"):
             abc.engine.apply(group)
 
-    assert DeltaTable(abc.path()).version() == 0
+    assert DeltaTable(str(abc.path())).version() == 0
 
 
 @pytest.mark.parametrize("kind", [Append, Overwrite])
@@ -451,12 +450,12 @@ def test_null_keys_match_nothing_and_are_inserted(abc: Bench) -> None:
 def test_duplicate_keys_are_named_and_nothing_is_written(abc: Bench) -> None:
     with pytest.raises(DuplicateKeys, match="k=2"):
         abc.apply(Merge, prices((2, "x", 0.0), (2, "y", 0.0)), keys=("k",))
-    assert DeltaTable(abc.path()).version() == 0
+    assert DeltaTable(str(abc.path())).version() == 0
 
 
 def test_a_merge_by_several_keys_of_odd_names_works(bench: Bench) -> None:
     names = ['Key"1', "key`2", "Val'x"]
-    write_deltalake(bench.path(), pa.table([["a", "b"], [1, 1], [1.0, 2.0]], names=names))
+    write_deltalake(str(bench.path()), pa.table([["a", "b"], [1, 1], [1.0, 2.0]], names=names))
     frame = pa.table([["b", "c"], [1, 1], [20.0, 30.0]], names=names)
 
     bench.apply(Merge, frame, keys=(names[0], names[1]))
@@ -589,17 +588,17 @@ def test_a_null_where_none_is_allowed_is_refused(bench: Bench) -> None:
 def test_a_row_that_breaks_a_check_is_refused(
     abc: Bench, kind: type[Request], fields: dict[str, Any]
 ) -> None:
-    DeltaTable(abc.path()).alter.add_constraint({"positive": "price > 0"})
+    DeltaTable(str(abc.path())).alter.add_constraint({"positive": "price > 0"})
 
     with pytest.raises(ConstraintViolated, match=r"positive \(price > 0\)"):
         abc.apply(kind, prices((1, "a", -1.0)), **fields)
     abc.apply(kind, prices((1, "a", 10.0)), **fields)
 
-    assert DeltaTable(abc.path()).version() == 2
+    assert DeltaTable(str(abc.path())).version() == 2
 
 
 def test_a_delete_on_an_append_only_table_is_refused(abc: Bench) -> None:
-    DeltaTable(abc.path()).alter.set_table_properties({"delta.appendOnly": "true"})
+    DeltaTable(str(abc.path())).alter.set_table_properties({"delta.appendOnly": "true"})
 
     with pytest.raises(ConstraintViolated, match="append-only"):
         abc.apply(Delete, where="k = 1")
@@ -662,8 +661,8 @@ def test_a_check_that_data_fusion_might_read_otherwise_is_not_native(abc: Bench,
         abc.apply(Append, prices(*ABC))
 
 
-def add_to_log(table: Path, *added: dict[str, Any]) -> None:
-    version = DeltaTable(table).version() + 1
+def add_to_log(table: Location, *added: dict[str, Any]) -> None:
+    version = DeltaTable(str(table)).version() + 1
     entry = table / "_delta_log" / f"{version:020d}.json"
     info = {"commitInfo": {"timestamp": 0, "operation": "SET"}}
     entry.write_text("".join(json.dumps(action) + "\n" for action in (info, *added)))
@@ -686,7 +685,7 @@ def test_a_read_returns_columns_rows_and_versions_as_asked(abc: Bench) -> None:
 
 def test_a_result_has_the_tables_columns_and_types_even_without_rows(abc: Bench) -> None:
     query = Read(request_id="r", client_id=CLIENT_ID, table="t", where="k > 100")
-    folder = as_path(abc.staging.read_path("r"))
+    folder = abc.staging.new_work_path()
 
     assert abc.engine.read(query, folder) == (0, 0)
 
@@ -702,20 +701,21 @@ def test_rows_are_those_of_one_version_however_the_table_moves_on(abc: Bench) ->
     abc.apply(Delete, where="k = 1")
     abc.apply(Append, prices((4, "d", 4.0)))
 
-    folder = as_path(abc.staging.read_path("r"))
+    folder = abc.staging.new_work_path()
     assert (found.version, write_rows(found, folder)) == (0, 3)
     rows = rows_in(folder)
     assert rows is not None
     assert sorted(rows["k"].to_pylist()) == [1, 2, 3]
 
 
+@pytest.mark.on_disk("sets the times of log entries")
 def test_a_read_at_a_time_sees_what_was_there_then(abc: Bench) -> None:
     abc.apply(Append, prices((4, "d", 4.0)))
     noon = dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)
     for version in (0, 1):
         entry = abc.path() / "_delta_log" / f"{version:020d}.json"
         stamp = (noon + dt.timedelta(hours=version)).timestamp()
-        os.utime(entry, (stamp, stamp))
+        os.utime(on_disk(entry), (stamp, stamp))
 
     assert len(abc.read(timestamp="2024-01-01T12:30:00Z")) == 3
     assert len(abc.read(timestamp="2024-01-01T13:30:00")) == 4
@@ -734,7 +734,7 @@ def test_what_is_not_there_to_read_is_told(abc: Bench) -> None:
         abc.read(columns=("prize",))
     query = Read(request_id="r", client_id=CLIENT_ID, table="nothing")
     with pytest.raises(TableNotFound):
-        abc.engine.read(query, as_path(abc.staging.read_path("r")))
+        abc.engine.read(query, abc.staging.new_work_path())
 
 
 def test_history_has_the_newest_commits_first(abc: Bench) -> None:
@@ -846,9 +846,10 @@ def test_an_unknown_error_names_its_class_and_its_first_line() -> None:
     assert caught.value.message == "table t: DeltaError: what a surprise"
 
 
+@pytest.mark.on_disk("has rights")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_lake_that_cannot_be_written_is_told(abc: Bench) -> None:
-    abc.path().chmod(0o555)
+    on_disk(abc.path()).chmod(0o555)
 
     with pytest.raises(StorageUnavailable):
         abc.apply(Append, prices(*ABC))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 
 from deltaq.tasks.errors import EngineRefused
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Request
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
+from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.groups import CommitGroup, Waiting
 from deltaq.worker.lake import Lake
 from deltaq.worker.router import Router
@@ -25,7 +25,7 @@ ROWS = pa.table({"id": [1, 2], "price": [1.0, 2.0]})
 class Bench:
     """Both engines on one lake, and a router of given settings."""
 
-    def __init__(self, folder: Path, warm: WarmSpark | None = None) -> None:
+    def __init__(self, folder: Location, warm: WarmSpark | None = None) -> None:
         lake = Lake(folder / "lake")
         self.staging = StagingArea(folder / "staging")
         self.native = NativeEngine(lake, self.staging)
@@ -46,8 +46,8 @@ class Bench:
         )
 
 
-def test_small_work_goes_to_native(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+def test_small_work_goes_to_native(place: Location) -> None:
+    bench = Bench(place)
 
     performed = bench.router().apply(bench.group(1))
 
@@ -55,9 +55,9 @@ def test_small_work_goes_to_native(tmp_path: Path) -> None:
 
 
 def test_work_that_touches_too_much_is_refused_by_native_with_size_and_setting(
-    tmp_path: Path,
+    place: Location,
 ) -> None:
-    bench = Bench(tmp_path)
+    bench = Bench(place)
     bench.router().apply(bench.group(1))
     router = bench.router(engine="native", native_max_bytes=200)
 
@@ -68,8 +68,8 @@ def test_work_that_touches_too_much_is_refused_by_native_with_size_and_setting(
     assert caught.value.details["touched_bytes"] > 200
 
 
-def test_work_that_needs_spark_is_refused_where_spark_is_off(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+def test_work_that_needs_spark_is_refused_where_spark_is_off(place: Location) -> None:
+    bench = Bench(place)
     router = bench.router(spark="off", native_max_bytes=50)
 
     with pytest.raises(EngineRefused, match="spark=off"):
@@ -78,8 +78,8 @@ def test_work_that_needs_spark_is_refused_where_spark_is_off(tmp_path: Path) -> 
         router.apply(bench.group(1, engine="spark"))
 
 
-def test_work_that_touches_too_much_goes_to_spark(tmp_path: Path, warm_spark: WarmSpark) -> None:
-    bench = Bench(tmp_path, warm_spark)
+def test_work_that_touches_too_much_goes_to_spark(place: Location, warm_spark: WarmSpark) -> None:
+    bench = Bench(place, warm_spark)
     router = bench.router(native_max_bytes=50)
 
     performed = router.apply(bench.group(1))
@@ -89,12 +89,12 @@ def test_work_that_touches_too_much_goes_to_spark(tmp_path: Path, warm_spark: Wa
 
 
 def test_a_table_that_native_cannot_write_falls_to_spark_and_is_remembered(
-    tmp_path: Path, warm_spark: WarmSpark
+    place: Location, warm_spark: WarmSpark
 ) -> None:
-    bench = Bench(tmp_path, warm_spark)
+    bench = Bench(place, warm_spark)
     session = warm_spark.session(60)
     session.sql(
-        f"CREATE TABLE delta.`{tmp_path}/lake/prices` (id LONG, price DOUBLE) USING delta "
+        f"CREATE TABLE delta.`{spark_url(place)}/lake/prices` (id LONG, price DOUBLE) USING delta "
         "TBLPROPERTIES (delta.enableRowTracking = true)"
     )
     router = bench.router()
@@ -106,9 +106,9 @@ def test_a_table_that_native_cannot_write_falls_to_spark_and_is_remembered(
 
 
 def test_a_table_that_keeps_needing_spark_stays_with_it(
-    tmp_path: Path, warm_spark: WarmSpark
+    place: Location, warm_spark: WarmSpark
 ) -> None:
-    bench = Bench(tmp_path, warm_spark)
+    bench = Bench(place, warm_spark)
     router = bench.router()
     assert router.apply(bench.group(1)).engine == "native"
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -31,11 +30,13 @@ from deltaq.tasks.errors import (
     TableNotFound,
     VersionNotFound,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Append, Delete
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import Commit, RowCounts
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark import SparkEngine
+from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark
@@ -55,14 +56,14 @@ def frame(keys: list[Any], values: list[Any], **columns: list[Any]) -> pa.Table:
 
 
 @pytest.fixture
-def engine(warm_spark: WarmSpark, tmp_path: Path) -> SparkEngine:
+def engine(warm_spark: WarmSpark, place: Location) -> SparkEngine:
     warm_spark.session(timeout=240)
-    return SparkEngine(warm_spark, Lake(tmp_path), StagingArea(tmp_path / ".deltaq"))
+    return SparkEngine(warm_spark, Lake(place), StagingArea(place / ".deltaq"))
 
 
 @pytest.fixture
-def prices(engine: SparkEngine, tmp_path: Path) -> Applier:
-    return Applier(engine, tmp_path)
+def prices(engine: SparkEngine, place: Location) -> Applier:
+    return Applier(engine, place)
 
 
 def sql(warm: WarmSpark, statement: str) -> None:
@@ -243,7 +244,7 @@ def test_a_group_at_or_below_the_ledger_is_refused(prices: Applier) -> None:
 
 
 def test_a_late_group_that_ends_higher_than_the_ledger_is_refused(
-    warm_spark: WarmSpark, prices: Applier, tmp_path: Path
+    warm_spark: WarmSpark, prices: Applier, place: Location
 ) -> None:
     # Delta's own check passes it, for 2 > 1; see engines/transaction.py.
     class Late(SparkEngine):
@@ -255,7 +256,7 @@ def test_a_late_group_that_ends_higher_than_the_ledger_is_refused(
             return found
 
     requests = [prices.stage(Append, frame([n], ["a"])) for n in range(3)]
-    late = Late(warm_spark, Lake(tmp_path), prices.staging)
+    late = Late(warm_spark, Lake(place), prices.staging)
 
     with pytest.raises(CommitConflict, match="sequence 1 was committed by another worker"):
         late.apply(prices.group(*requests, first=0))
@@ -265,9 +266,9 @@ def test_a_late_group_that_ends_higher_than_the_ledger_is_refused(
 
 
 def test_of_two_engines_that_commit_the_same_requests_one_wins(
-    warm_spark: WarmSpark, prices: Applier, tmp_path: Path
+    warm_spark: WarmSpark, prices: Applier, place: Location
 ) -> None:
-    engines = [SparkEngine(warm_spark, Lake(tmp_path), prices.staging) for _ in range(2)]
+    engines = [SparkEngine(warm_spark, Lake(place), prices.staging) for _ in range(2)]
     prices.append(frame([0], ["a"]))
     for first in (1, 3, 5):
         requests = [prices.stage(Append, frame([first + n], ["a"])) for n in range(2)]
@@ -497,7 +498,7 @@ def test_a_new_table_is_not_made_of_rows_outside_where(prices: Applier) -> None:
 
 
 def test_rows_that_break_a_constraint_are_refused(warm_spark: WarmSpark, prices: Applier) -> None:
-    table = f"delta.`{prices.path}`"
+    table = f"delta.`{spark_url(prices.path)}`"
     sql(warm_spark, f"CREATE TABLE {table} (k BIGINT NOT NULL, v STRING) USING delta")
     with pytest.raises(ConstraintViolated, match="column 'k' is null"):
         prices.append(frame([None], ["a"]))
@@ -515,7 +516,7 @@ def test_generated_and_identity_columns_are_filled_by_spark(
 ) -> None:
     sql(
         warm_spark,
-        f"CREATE TABLE delta.`{prices.path}` (k BIGINT, v STRING, "
+        f"CREATE TABLE delta.`{spark_url(prices.path)}` (k BIGINT, v STRING, "
         "twice BIGINT GENERATED ALWAYS AS (k * 2), "
         "id BIGINT GENERATED ALWAYS AS IDENTITY) USING delta",
     )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
 
 from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.location import Location, make_folder
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import Commit, Engine, NotNative
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.engines.spark import SparkEngine
+from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
@@ -33,12 +34,12 @@ class Twins:
         table: The name of both tables.
     """
 
-    def __init__(self, folder: Path, warm: WarmSpark, table: str = "prices") -> None:
+    def __init__(self, folder: Location, warm: WarmSpark, table: str = "prices") -> None:
         self._folders = {"native": folder / "native", "spark": folder / "spark"}
         self.warm = warm
         self._table = table
         for lake in self._folders.values():
-            lake.mkdir(parents=True, exist_ok=True)
+            make_folder(lake)
         self.native = self._applier("native", by="native")
         self.spark = self._applier("spark", by="spark")
         #: Each engine with the table that the other one writes.
@@ -87,13 +88,13 @@ class Twins:
         """Have Spark do something with both tables, called ``{table}`` in it."""
         session = self.warm.session(timeout=60)
         for applier in (self.native, self.spark):
-            session.sql(statement.format(table=f"delta.`{applier.path}`"))
+            session.sql(statement.format(table=f"delta.`{spark_url(applier.path)}`"))
 
     def changes(self, applier: Applier) -> list[str]:
         """Read a table's change data feed with Spark."""
         reader = self.warm.session(timeout=60).read.format("delta")
         reader = reader.option("readChangeFeed", "true").option("startingVersion", 0)
-        return canonical(reader.load(str(applier.path)).drop("_commit_timestamp").toArrow())
+        return canonical(reader.load(spark_url(applier.path)).drop("_commit_timestamp").toArrow())
 
     def _applier(self, engine: str, *, by: str) -> Applier:
         folder = self._folders[by]
