@@ -107,7 +107,7 @@ class Work:
                 worker=worker,
                 allowed=tuple(map(str, allowed)),
                 piece_numbers=tuple(piece_numbers(part.number, len(self.manifest.parts))),
-                s3=table.bucket.options if isinstance(table, S3Path) else S3Options(),
+                s3=_s3_options(table, self.backfill.folder),
             )
             for part in self._parts.values()
         ]
@@ -180,3 +180,9 @@ class Work:
                 details={"crashes": tries - 1, "files": files},
             )
         )
+
+
+def _s3_options(*places: Location) -> S3Options:
+    """Tell how S3 is reached where one of these places is there: all are reached alike."""
+    found = (place.bucket.options for place in places if isinstance(place, S3Path))
+    return next(found, S3Options())
