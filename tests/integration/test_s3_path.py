@@ -291,6 +291,17 @@ def test_more_objects_than_a_listing_has_are_found_and_removed(s3_server: S3Serv
     assert [*folder.walk_files()] == []
 
 
+def test_what_hadoop_marks_folders_by_goes_with_the_folder(folder: S3Path) -> None:
+    client, bucket = folder.bucket.uploads, folder.bucket.name
+    for key in ("table/", "table/_delta_log/", "table/_delta_log/0.json", "table/part-0", "other/"):
+        client.put_object(Bucket=bucket, Key=f"{folder.key}/{key}", Body=b"")
+
+    (folder / "table").remove_tree()
+
+    left = client.list_objects_v2(Bucket=bucket, Prefix=f"{folder.key}/")["Contents"]
+    assert [found["Key"] for found in left] == [f"{folder.key}/other/"]
+
+
 READS: list[Callable[[S3Path], object]] = [
     lambda path: path.read_bytes(),
     lambda path: [*path.iterdir()],

@@ -302,9 +302,21 @@ class S3Path:
             bucket.uploads.delete_object(Bucket=bucket.name, Key=self.key, IfMatch=etag)
 
     def remove_tree(self) -> None:
-        """Remove all objects below this folder."""
-        while found := list(islice(self.walk_files(), _PAGE)):
-            self._remove([path.key for path in found])
+        """Remove all objects below this folder, and the empty ones by which Hadoop marks folders.
+
+        The names of those end with a slash, which obstore neither tells nor takes.
+        """
+        client, bucket = self.bucket.uploads, self.bucket.name
+        marks: list[str] = []
+        with self._errors():
+            listing = client.get_paginator("list_objects_v2")
+            for page in listing.paginate(Bucket=bucket, Prefix=f"{self.key}/"):
+                keys = [found["Key"] for found in page.get("Contents", ())]
+                marks += [key for key in keys if key.endswith("/")]
+                if plain := [key for key in keys if not key.endswith("/")]:
+                    self._remove(plain)
+            for mark in reversed(marks):  # a server on a disk removes no folder that is not empty
+                client.delete_object(Bucket=bucket, Key=mark)
 
     def remove_below(self, names: Iterable[str]) -> None:
         """Remove objects in this folder, named as seen from it; it is no matter if one is gone."""
