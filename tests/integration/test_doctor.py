@@ -129,6 +129,11 @@ def test_java_and_jars_are_looked_at_when_spark_is_on(
     assert bad(check_machine(settings)) == [("java", Level.ERROR)]
 
 
+def test_a_cluster_that_does_not_answer_is_told(mended: Settings) -> None:
+    settings = load_settings(lake=mended.lake, spark_master="spark://127.0.0.1:1")
+    assert ("cluster", Level.ERROR) in bad(check_machine(settings))
+
+
 def test_a_machine_for_clients_needs_no_java(
     mended: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from deltaq.tasks.errors import (
     TransientError,
     error_classes,
 )
-from deltaq.worker import warm
+from deltaq.worker import spark_conf
 from tests.support.pages import ROOT, TEXTS, between, blocks, rows, settings_table
 
 CATALOGUE = ROOT / "docs" / "errors.md"
@@ -66,7 +66,7 @@ def test_each_setting_of_spark_has_its_value_and_a_reason() -> None:
     told = {row[0].strip("`"): row[1].strip("`") for row in rows(table[table.index("| setting") :])}
     reasons = [row[2] for row in rows(table[table.index("| setting") :])]
 
-    assert told == warm._CONF
+    assert told == {**spark_conf.CONF, **spark_conf.LOCAL}
     assert all(reasons)
 
 

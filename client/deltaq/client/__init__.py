@@ -13,6 +13,7 @@ from deltaq.client.pandas_frames import to_pandas
 from deltaq.client.scan import AsyncScan, Scan
 from deltaq.client.watch import AsyncWatch, Watch
 from deltaq.tasks.errors import (
+    ClusterLost,
     CommitConflict,
     ConfigurationError,
     ConstraintViolated,
@@ -70,6 +71,7 @@ __all__ = [
     "BackfillProgress",
     "BackfillState",
     "Client",
+    "ClusterLost",
     "Commit",
     "CommitConflict",
     "ConfigurationError",

@@ -13,6 +13,7 @@
         QueueUnavailable, QueueFull
         EngineUnavailable
           EngineDied         while it worked for this request
+          ClusterLost        it has no executors, or took them away
         StorageUnavailable
           StagingFull        the staging area's disk has no room
         LeaseLost, CommitConflict
@@ -245,6 +246,12 @@ class EngineDied(EngineUnavailable):
     """The engine ended while it worked for this request; it may have been the cause."""
 
     code = "engine_died"
+
+
+class ClusterLost(EngineUnavailable):
+    """The Spark cluster gives no executors, or ended Spark; no request is the cause."""
+
+    code = "cluster_lost"
 
 
 class LeaseLost(TransientError):

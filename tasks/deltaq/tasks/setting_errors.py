@@ -15,13 +15,16 @@ import pydantic
 from deltaq.tasks.errors import ConfigurationError
 from deltaq.tasks.suggest import did_you_mean
 
+_MEMORY = "it must be a number of megabytes or gigabytes, as '512m' or '2g'"
 #: Of settings whose form is a pattern or a length, what it is.
 _FORMS = {
     "policy_hours": "it must be two times of day in UTC, as '22:00-06:00'",
     "queues": "name one queue at least",
     "signing_key": "it must have 32 characters or more",
     "signing_key_old": "it must have 32 characters or more",
-    "spark_memory": "it must be a number of megabytes or gigabytes, as '512m' or '2g'",
+    "spark_executor_memory": _MEMORY,
+    "spark_master": "it must be local[n], spark://host:7077, k8s://https://host:6443 or yarn",
+    "spark_memory": _MEMORY,
     "user": "it must be 1 to 100 characters in one line",
 }
 _FORM_TYPES = ("string_pattern_mismatch", "too_short")

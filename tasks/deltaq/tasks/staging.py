@@ -87,6 +87,22 @@ class StagingArea:
             raise StorageUnavailable(f"{self.work}: cannot be made: {exc.strerror}") from exc
         return self.work / secrets.token_hex(8)
 
+    def new_shared_work_path(self, suffix: str = "") -> Location:
+        """Name a file or folder in the area's ``work/``, wherever that is, that is not there yet.
+
+        Raises:
+            StorageUnavailable: The storage refused.
+        """
+        if isinstance(self.root, Path):
+            return self.new_work_path().with_suffix(suffix)
+        return self.root / "work" / f"{secrets.token_hex(8)}{suffix}"
+
+    def old_work(self) -> Iterator[Location]:
+        """List what is in :attr:`work`, and in the area's ``work/`` if that is in S3."""
+        yield from self.work.glob("*")
+        if isinstance(self.root, S3Path):
+            yield from (self.root / "work").walk_files()
+
     def require_room(self, min_free_bytes: int) -> None:
         """Make sure that a file may be staged and leave this much room on its disk; S3 has no end.
 

@@ -58,6 +58,11 @@ class Jvm:
         """Wait until the process has ended."""
         self._process.wait()
 
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines that it printed."""
+        return list(self._last_words)
+
     def obituary(self) -> str:
         """Say how it ended and what it said last."""
         self._listener.join(timeout=1.0)
@@ -100,6 +105,8 @@ def launch(java: Java, conf: Mapping[str, str], folder: Path) -> tuple[Jvm, Path
     import pyspark
 
     home = Path(pyspark.__file__).parent
+    if conf.get("spark.master", "").startswith("local-cluster["):
+        home = _linked(home, folder / "spark")
     answer = folder / "gateway"
     properties = folder / _PROPERTIES
     properties.touch(mode=0o600)
@@ -124,6 +131,14 @@ def launch(java: Java, conf: Mapping[str, str], folder: Path) -> tuple[Jvm, Path
         start_new_session=True,  # Ctrl-C is for the worker, which stops Spark in order
     )
     return Jvm(process), answer
+
+
+def _linked(home: Path, folder: Path) -> Path:
+    """Make another home of Spark: the workers of a local-cluster put down their files in it."""
+    folder.mkdir()
+    for entry in home.iterdir():
+        (folder / entry.name).symlink_to(entry)
+    return folder
 
 
 def connect_gateway(jvm: Jvm, answer: Path, abort: threading.Event) -> Any:

@@ -189,7 +189,7 @@ class Sweeper:
         for result in _older(self._staging.results(), self._settings.read_ttl):
             self._staging.remove_folder(result)
             removed += 1
-        for work in _older(self._staging.work.glob("*"), self._settings.read_ttl):
+        for work in _older(self._staging.old_work(), self._settings.read_ttl):
             self._staging.remove_folder(work)
             removed += 1
         if keep := self._settings.dead_letter_ttl:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -11,65 +12,32 @@ import time
 import warnings
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltaq.tasks.errors import DeltaqError, EngineUnavailable
+from deltaq.tasks.errors import ClusterLost, DeltaqError, EngineUnavailable
+from deltaq.tasks.location import Location
 from deltaq.tasks.settings import Settings
-from deltaq.worker.engines.kernel import Kernel
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.jars import LOG_STORE, provide_jars
 from deltaq.worker.java import find_java
 from deltaq.worker.jvm import Jvm, connect_gateway, launch
-from deltaq.worker.spark_s3 import s3_conf, s3_options
+from deltaq.worker.spark_cluster import ExecutorWatch, check_master
+from deltaq.worker.spark_conf import is_cluster, spark_conf
+from deltaq.worker.warm_up import warm_up
 
 if TYPE_CHECKING:  # the import takes half a second, which start() spends in the background
     from pyspark.sql import SparkSession
 
 _log = logging.getLogger(__name__)
 
-_DELTA = "spark.databricks.delta."
-_CONF = {
-    "spark.app.name": "deltaq",
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    # INT96, the default, loses the time zone and wraps around in 2262.
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    "spark.sql.session.timeZone": "UTC",
-    # In a condition or a query of a caller ${env:HOME} is text.
-    "spark.sql.variable.substitute": "false",
-    # The defaults are for clusters: 10,000, 200 and 50 tasks for the smallest table.
-    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
-    "spark.sql.shuffle.partitions": "4",
-    f"{_DELTA}snapshotPartitions": "1",
-    # A checkpoint in the middle of a commit takes 0.7 s.
-    f"{_DELTA}properties.defaults.checkpointInterval": "100",
-    f"{_DELTA}commit.idempotencyCheck.enabled": "true",
-    f"{_DELTA}maxCommitAttempts": "20",
-    # Delta's own store lets another JVM replace a commit of this one; see worker/java.
-    "spark.delta.logStore.file.impl": "deltaq.LocalLogStore",
-    # Staged files do not change, so the source of a merge may be read twice.
-    f"{_DELTA}merge.materializeSource": "none",
-    # Beside a long job a short one gets its share.
-    "spark.scheduler.mode": "FAIR",
-    # A worker lives for months: keep little of what is past, and no user interface.
-    f"{_DELTA}delta.log.cacheSize": "200",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.sql.ui.retainedExecutions": "10",
-    "spark.ui.retainedJobs": "50",
-    "spark.ui.retainedStages": "50",
-    "spark.ui.retainedTasks": "500",
-    "spark.cleaner.periodicGC.interval": "10min",
-    "spark.sql.pyspark.jvmStacktrace.enabled": "false",
-    "spark.log.level": "ERROR",
-}
-#: Lists to which a user's value is added; without ours there is no Delta.
-_JOINED = ("spark.jars", "spark.sql.extensions")
-
 #: Seconds after which a start that failed is tried again.
 _TRY_AGAIN = 30.0
 #: Seconds after which a JVM that died is replaced, unless somebody needs Spark sooner.
 _REPLACED_AFTER = 5.0
+#: What the JVM logs when a master takes all its executors away.
+_ENDED_BY_CLUSTER = "Application has been killed"
 
 
 class WarmState(StrEnum):
@@ -105,6 +73,8 @@ class WarmSpark:
         self._folder: Path | None = None
         self._jvm: Jvm | None = None
         self._session: SparkSession | None = None
+        self._executors: ExecutorWatch | None = None
+        self._lost: ClusterLost | None = None  # why a start is given up
 
     @property
     def state(self) -> WarmState:
@@ -119,6 +89,11 @@ class WarmSpark:
         with self._changed:
             self._notice_death()
             return self._error
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether its executors may be on other machines."""
+        return is_cluster(self._settings.spark_master)
 
     @property
     def jvm_pid(self) -> int | None:
@@ -199,18 +174,26 @@ class WarmSpark:
     def _notice_death(self) -> None:
         if self._state is WarmState.READY and self._jvm and not self._jvm.alive:
             self._died = True
-            self._fail(EngineUnavailable(f"Spark's JVM died: {self._jvm.obituary()}"))
+            obituary = self._jvm.obituary()
+            if any(_ENDED_BY_CLUSTER in line for line in self._jvm.last_words):
+                master = self._settings.spark_master
+                self._fail(ClusterLost(f"spark_master={master} has ended Spark: {obituary}"))
+            else:
+                self._fail(EngineUnavailable(f"Spark's JVM died: {obituary}"))
 
     def _run(self, abort: threading.Event) -> None:
         began = time.monotonic()
         try:
             session = self._start_session(abort)
-            _warm_up(session, self._work / "warm-up")
+            self._watch(session)
+            warm_up(session, self._warm_up_folder())
         except Exception as exc:  # whatever it is, somebody waits to hear of it
             with self._changed:
                 if not abort.is_set():
-                    self._fail(_as_start_error(exc))
-            self._start_again(abort, after=_TRY_AGAIN)
+                    self._fail(self._lost or _as_start_error(exc))
+            # Whether a cluster is back is seen before a JVM is started for it.
+            lost = isinstance(self._error, ClusterLost)
+            self._start_again(abort, after=_REPLACED_AFTER if lost else _TRY_AGAIN)
             return
         with self._changed:
             if abort.is_set():
@@ -234,8 +217,9 @@ class WarmSpark:
 
     def _start_session(self, abort: threading.Event) -> SparkSession:
         java = find_java()
+        check_master(self._settings.spark_master)
         jars = provide_jars(self._settings, java.executable, abort)
-        conf = _conf(self._settings, jars, self._work)
+        conf = spark_conf(self._settings, [*jars, LOG_STORE], self._work, pod=_pod())
         with self._changed:
             if abort.is_set():
                 raise EngineUnavailable("Spark is being stopped")
@@ -248,6 +232,34 @@ class WarmSpark:
 
         SparkContext._ensure_initialized(gateway=gateway)
         return SparkSession(SparkContext(conf=SparkConf(loadDefaults=True)))
+
+    def _watch(self, session: SparkSession) -> None:
+        """Have the JVM end when a cluster gives it no executors any more."""
+        if self.has_cluster:
+            self._executors = ExecutorWatch(
+                session,
+                master=self._settings.spark_master,
+                patience=self._settings.spark_executors_wait,
+                lost=partial(self._lose, session),
+            )
+
+    def _lose(self, session: SparkSession, error: ClusterLost) -> None:
+        with self._changed:
+            if self._state is WarmState.STARTING:
+                self._lost = error  # which is told when its thread notices
+            elif session is self._session and self._state is WarmState.READY:
+                self._died = True
+                self._fail(error)
+            else:
+                return
+            if self._jvm:
+                self._jvm.stop()
+
+    def _warm_up_folder(self) -> Location:
+        """Name a folder that executors reach and that is not there."""
+        if self.has_cluster:
+            return StagingArea(self._settings.staging_root).new_shared_work_path()
+        return self._work / "warm-up"
 
     @property
     def _work(self) -> Path:
@@ -275,53 +287,11 @@ class WarmSpark:
             _forget_context()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+        if self._executors:
+            self._executors.close()
+        self._executors = self._lost = None
         self._died = False
         self._jvm = self._session = self._error = self._folder = self._thread = None
-
-
-def _conf(settings: Settings, jars: list[Path], folder: Path) -> dict[str, str]:
-    ours = {
-        **_CONF,
-        "spark.master": settings.spark_master,
-        "spark.driver.memory": settings.spark_memory,
-        "spark.jars": ",".join(str(jar) for jar in (*jars, LOG_STORE)),
-        "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
-        "spark.local.dir": str(folder),
-    }
-    if settings.spark_master.startswith("local"):
-        # No look-up of the machine's name, which fails on laptops that change networks.
-        ours |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-    if options := s3_options(settings):
-        ours |= s3_conf(options)
-    joined = {
-        key: f"{ours[key]},{settings.spark_conf[key]}"
-        for key in _JOINED
-        if key in settings.spark_conf
-    }
-    return {**ours, **settings.spark_conf, **joined}
-
-
-def _warm_up(session: SparkSession, folder: Path) -> None:
-    """Load classes and compile code: two appends, a look at the table and a merge.
-
-    Without it the first append takes 4-5 s and the first merge 4 s more.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from delta.tables import DeltaTable
-
-    folder.mkdir()
-    staged, table = folder / "staged.parquet", folder / "table"
-    pq.write_table(pa.table({"id": range(1000), "value": [0.5] * 1000}), staged)
-    frame = session.read.schema("id long, value double").parquet(str(staged)).coalesce(1)
-    for _ in range(2):
-        frame.write.format("delta").mode("append").save(str(table))
-    Kernel(session).snapshot(table, app_id="warm-up")
-    target = DeltaTable.forPath(session.newSession(), str(table)).alias("t")
-    source = frame.selectExpr("id + 500 AS id", "1.5D AS value").where("id > 900").alias("s")
-    merge = target.merge(source, "t.id = s.id")
-    merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
-    shutil.rmtree(folder)
 
 
 def _quieten_pyspark() -> None:
@@ -334,6 +304,11 @@ def _quieten_pyspark() -> None:
     # It prints each error with Java's stack as it is raised; we raise and log our own.
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).disabled = True
+
+
+def _pod() -> str | None:
+    """Name the pod that this process runs in; None outside of Kubernetes."""
+    return os.environ.get("HOSTNAME") if "KUBERNETES_SERVICE_HOST" in os.environ else None
 
 
 def _as_start_error(error: Exception) -> DeltaqError:

@@ -7,11 +7,13 @@ import importlib.util
 import platform
 from collections.abc import Iterator
 
-from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.errors import ClusterLost, ConfigurationError
 from deltaq.tasks.settings import Settings
 from deltaq.worker.doctor.finding import Finding, fine, warning, wrong
 from deltaq.worker.jars import jar_sets, missing_jars, some_of
 from deltaq.worker.java import find_java
+from deltaq.worker.spark_cluster import check_master
+from deltaq.worker.spark_conf import is_cluster
 
 #: Module and distribution of what only workers need, with and without Spark.
 _NATIVE = (("deltalake", "deltalake"), ("sqlglot", "sqlglot"), ("psutil", "psutil"))
@@ -36,6 +38,8 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     yield fine("worker", ", ".join(f"{name} {_version(name)}" for _, name in needed))
     if settings.spark == "on":
         yield from _check_java(settings)
+        if is_cluster(settings.spark_master):
+            yield _check_cluster(settings.spark_master)
     else:
         yield fine("java", "not needed: spark is off")
 
@@ -61,6 +65,14 @@ def _check_java(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield fine("jars", f"all in {settings.jars}")
+
+
+def _check_cluster(master: str) -> Finding:
+    try:
+        check_master(master)
+    except ClusterLost as exc:
+        return wrong("cluster", exc.message, "requests that need Spark wait until it is there")
+    return fine("cluster", master)
 
 
 def _version(distribution: str) -> str:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.errors import CommitConflict, EngineDied, EngineUnavailable
+from deltaq.tasks.errors import ClusterLost, CommitConflict, EngineDied, EngineUnavailable
 from deltaq.tasks.location import Location
-from deltaq.tasks.query import Read, Sql
+from deltaq.tasks.query import Query, Read, Sql
 from deltaq.tasks.request import Convert, EngineName
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
@@ -25,6 +25,7 @@ from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark_change import Change
 from deltaq.worker.engines.spark_counts import counts
 from deltaq.worker.engines.spark_errors import spark_errors
+from deltaq.worker.engines.spark_jobs import Jobs
 from deltaq.worker.engines.spark_queries import (
     asked_rows,
     asked_version,
@@ -32,6 +33,7 @@ from deltaq.worker.engines.spark_queries import (
     description,
 )
 from deltaq.worker.engines.spark_select import selected_rows
+from deltaq.worker.engines.spark_work import SparkWork
 from deltaq.worker.engines.transaction import LedgerAt, Transactions
 from deltaq.worker.engines.urls import spark_url
 from deltaq.worker.groups import CommitGroup
@@ -74,6 +76,8 @@ class SparkEngine:
         self._warm = warm
         self._lake = lake
         self._staging = staging
+        self._work = SparkWork(staging, shared=warm.has_cluster)
+        self._jobs = Jobs()
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
 
@@ -95,7 +99,10 @@ class SparkEngine:
             ledger_at = _ledger_reader(connection.kernel, path, group, snapshot)
             session = connection.session.newSession()
             session.conf.set(f"{_DELTA}commitInfo.userMetadata", ledger.note(group))
-            with _job(session, _job_group(group)), connection.transactions.guard(group, ledger_at):
+            with (
+                self._jobs.run(session, _job_group(group), share=group.table),
+                connection.transactions.guard(group, ledger_at),
+            ):
                 change = Change(
                     group,
                     self._lake,
@@ -103,6 +110,7 @@ class SparkEngine:
                     session=session,
                     kernel=connection.kernel,
                     staging=self._staging,
+                    work=self._work,
                 )
                 change.perform()
                 version = _committed_version(session)
@@ -136,9 +144,9 @@ class SparkEngine:
             version = asked_version(connection.kernel, path, query)
             session = connection.session.newSession()
             reader = session.read.format("delta").option("versionAsOf", version)
-            with _job(session, query.request_id):
+            with self._querying(session, query, destination) as folder:
                 rows = asked_rows(reader.load(spark_url(path)), query)
-                rows.write.option("maxRecordsPerFile", rows_per_file).parquet(str(destination))
+                rows.write.option("maxRecordsPerFile", rows_per_file).parquet(folder)
         files = destination.glob("*.parquet")
         return version, sum(pq.read_metadata(file).num_rows for file in files)
 
@@ -160,9 +168,9 @@ class SparkEngine:
         most = Most(rows=query.max_rows, bytes=query.max_bytes)
         with self._connected("*", wait=_READY_WITHIN) as connection:
             session = connection.session.newSession()
-            with _job(session, query.request_id):
+            with self._querying(session, query, destination) as folder:
                 selected = selected_rows(session, select, paths)
-                selected.limit(most.rows + 1).write.parquet(str(destination))
+                selected.limit(most.rows + 1).write.parquet(folder)
         found = [pq.read_metadata(file) for file in destination.glob("*.parquet")]
         groups = [file.row_group(i) for file in found for i in range(file.num_row_groups)]
         rows: int = sum(group.num_rows for group in groups)
@@ -222,14 +230,32 @@ class SparkEngine:
         try:
             with spark_errors(table):
                 yield self._connect(session)
+        except EngineDied:  # executors, not all of it
+            raise
         except EngineUnavailable as exc:
             self._warm.condemn(session)
-            raise EngineDied(exc.message, table=table) from exc
+            raise self._death(exc, table) from exc
         except Exception as exc:
             # Once the JVM is gone, what Spark's Python side raises says nothing.
             if self._warm.state is WarmState.FAILED:
-                raise EngineDied(f"{self._warm.error}", table=table) from exc
+                raise self._death(exc, table) from exc
             raise
+
+    def _death(self, exc: Exception, table: str) -> EngineUnavailable:
+        """Tell the death of the JVM; that of the cluster is held against no request."""
+        error = self._warm.error
+        kind = ClusterLost if isinstance(error, ClusterLost) else EngineDied
+        return kind(str(error or exc), table=table)
+
+    @contextmanager
+    def _querying(self, session: SparkSession, query: Query, destination: Path) -> Iterator[str]:
+        """Run the jobs of a query; their rows, written to a folder, are in another at the end."""
+        share = f"queries of {query.table}"  # beside the commits of that table
+        with (
+            self._work.rows_for(destination) as folder,
+            self._jobs.run(session, query.request_id, share=share),
+        ):
+            yield spark_url(folder)
 
     def _connect(self, session: SparkSession) -> _Connection:
         with self._lock:
@@ -261,15 +287,3 @@ def _committed_version(command: SparkSession) -> int | None:
     """Tell which version a command's session has committed; None if it has not."""
     version = command.conf.get(f"{_DELTA}lastCommitVersionInSession", None)
     return None if version is None else int(version)
-
-
-@contextmanager
-def _job(session: SparkSession, name: str) -> Iterator[None]:
-    """Run this thread's jobs under a name and, beside other threads', in a pool of their own."""
-    context = session.sparkContext
-    context.setJobGroup(name, name, interruptOnCancel=True)
-    context.setLocalProperty("spark.scheduler.pool", threading.current_thread().name)
-    try:
-        yield
-    finally:
-        context._jsc.clearJobGroup()

@@ -42,6 +42,7 @@ from deltaq.worker.engines.fit import (
 from deltaq.worker.engines.kernel import Kernel, Snapshot
 from deltaq.worker.engines.spark_frames import staged_frame, staged_schema, table_frame
 from deltaq.worker.engines.spark_queries import prepare
+from deltaq.worker.engines.spark_work import SparkWork
 from deltaq.worker.engines.verb_rules import table_exists
 from deltaq.worker.expressions import columns_in
 from deltaq.worker.groups import CommitGroup
@@ -64,6 +65,7 @@ class Change:
         session: Whose confs say what the commit's metadata is.
         kernel: Looks up versions.
         staging: Where the staged files are.
+        work: Hands files to Spark.
 
     Attributes:
         value: What the outcome tells besides counts.
@@ -80,6 +82,7 @@ class Change:
         session: SparkSession,
         kernel: Kernel,
         staging: StagingArea,
+        work: SparkWork,
     ) -> None:
         self._group = group
         self._lake = lake
@@ -87,7 +90,7 @@ class Change:
         self._snapshot = snapshot
         self._session = session
         self._kernel = kernel
-        self._staging = staging
+        self._work = work
         self._staged = [staging.request_path(r.table, r.request_id) for r in group.requests]
 
     def perform(self) -> None:
@@ -208,14 +211,14 @@ class Change:
         rows = pa.Table.from_batches(fitted_batches(self._staged, versions.frame), versions.frame)
         if snapshot is None:
             begun = scd2.first_versions(versions, rows)
-            with table_frame(self._session, self._staging, begun) as frame:
+            with table_frame(self._session, self._work, begun) as frame:
                 spark_commands.append(frame, self._path, partitions)
             return
-        with table_frame(self._session, self._staging, rows) as frame:
+        with table_frame(self._session, self._work, rows) as frame:
             current = spark_commands.current_versions(frame, self._path, versions)
         source = scd2.merge_source(versions, rows, current)
         if source.num_rows:
-            with table_frame(self._session, self._staging, source) as frame:
+            with table_frame(self._session, self._work, source) as frame:
                 spark_commands.merge_versions(self._session, frame, self._path, versions)
 
     def _evolved(
@@ -269,7 +272,7 @@ class Change:
     ) -> AbstractContextManager[DataFrame]:
         return staged_frame(
             self._session,
-            self._staging,
+            self._work,
             self._staged,
             schema,
             name=self._group.table,

@@ -13,6 +13,7 @@ from deltaq.tasks.errors import (
     ConstraintViolated,
     DeltaqError,
     DuplicateKeys,
+    EngineDied,
     EngineUnavailable,
     InvalidExpression,
     InvalidRequest,
@@ -77,6 +78,8 @@ BY_WORDS: dict[str, type[DeltaqError]] = {
     "The provided timestamp": VersionNotFound,  # of Delta Kernel
     "stopped SparkContext": EngineUnavailable,
     "SparkContext was shut down": EngineUnavailable,
+    # Of a task that was tried four times, and took an executor with it each time.
+    "ExecutorLostFailure": EngineDied,
 }
 #: By the name of a Java class, without its package.
 BY_JAVA_CLASS: dict[str, type[DeltaqError]] = {

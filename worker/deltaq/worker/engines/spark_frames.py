@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.location import Location
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import MiB
-from deltaq.tasks.staging import StagingArea, open_staged
+from deltaq.tasks.staging import open_staged
 from deltaq.worker.engines.coalesce import last_rows
 from deltaq.worker.engines.delta_schema import spark_schema
 from deltaq.worker.engines.delta_types import plain_type
 from deltaq.worker.engines.fit import fit_schema, fitted_batches
+from deltaq.worker.engines.spark_work import SparkWork
 from deltaq.worker.engines.urls import spark_url
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def staged_schema(path: Location) -> pa.Schema:
 @contextmanager
 def staged_frame(
     session: SparkSession,
-    staging: StagingArea,
+    work: SparkWork,
     paths: Sequence[Location],
     table: pa.Schema | None,
     *,
@@ -53,7 +55,7 @@ def staged_frame(
 
     Args:
         session: Where the frame will be used.
-        staging: Holds the work file, when one is needed.
+        work: Names a work file, when one is needed.
         paths: The files, in order.
         table: The table's schema, or None when the first file's will be the table's.
         name: The table's name, for messages.
@@ -73,18 +75,18 @@ def staged_frame(
         yield _open(session, paths, fitted)
         return
     batches = last_rows(paths, fitted, keys, name=name) if keys else fitted_batches(paths, fitted)
-    with _work_file(staging, fitted, batches) as file:
+    with _work_file(work, fitted, batches) as file:
         yield _open(session, [file], fitted)
 
 
 @contextmanager
-def table_frame(session: SparkSession, staging: StagingArea, rows: pa.Table) -> Iterator[DataFrame]:
+def table_frame(session: SparkSession, work: SparkWork, rows: pa.Table) -> Iterator[DataFrame]:
     """Open rows of Delta's types, which this process has, as a DataFrame.
 
     Raises:
         StorageUnavailable: The work file cannot be written.
     """
-    with _work_file(staging, rows.schema, rows.to_batches()) as file:
+    with _work_file(work, rows.schema, rows.to_batches()) as file:
         yield _open(session, [file], rows.schema)
 
 
@@ -105,16 +107,16 @@ def _open(session: SparkSession, paths: Sequence[Location], schema: pa.Schema) -
 
 @contextmanager
 def _work_file(
-    staging: StagingArea, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+    work: SparkWork, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[Location]:
-    file = staging.new_work_path().with_suffix(".parquet")
-    try:
+    with work.path(".parquet") as file:
         try:
-            with pq.ParquetWriter(file, schema, compression="NONE") as writer:
+            with (
+                file.create() if isinstance(file, S3Path) else file.open("wb") as sink,
+                pq.ParquetWriter(sink, schema, compression="NONE") as writer,
+            ):
                 for batch in batches:
                     writer.write_batch(batch)
         except OSError as exc:
             raise StorageUnavailable(f"{file}: cannot be written: {exc}") from exc
         yield file
-    finally:
-        file.unlink(missing_ok=True)
