@@ -7,7 +7,6 @@ import gc
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,13 +23,14 @@ from deltaq.client import (
     ResultTimeout,
     TableNotFound,
 )
+from deltaq.tasks.location import Location, source_of
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import scans
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
 from tests.support.applying import Applier
-from tests.support.paths import as_path
+from tests.support.places import files_in, on_disk
 from tests.support.reading import ReadingWorker
 from tests.support.waiting import wait_until
 
@@ -57,8 +57,8 @@ def numbers(settings: Settings) -> Applier:
     return table
 
 
-def results(settings: Settings) -> list[Path]:
-    return sorted((as_path(settings.staging_root) / "reads").glob("**/*"))
+def results(settings: Settings) -> list[Location]:
+    return files_in(settings.staging_root / "reads")
 
 
 def unread(settings: Settings) -> int:
@@ -121,7 +121,7 @@ def test_a_scan_that_was_closed_before_a_worker_came_to_it_is_not_begun(
     with Client(settings) as client:
         scan = client.scan("numbers")
         scan.close()
-        [word] = results(settings)
+        word = settings.staging_root / "reads" / scan._future.request_id
         assert word.is_file()
         with ReadingWorker(settings) as worker:
             wait_until(lambda: scan._future.done())
@@ -182,13 +182,14 @@ def test_a_worker_that_ends_tells_its_clients(settings: Settings, numbers: Appli
             list(scan)
 
 
+@pytest.mark.on_disk("sets the time of a folder")
 def test_a_scan_whose_worker_died_is_not_waited_for(
     settings: Settings, numbers: Applier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deltaq.client.pending._ASK_AGAIN", 0.1)
     with Client(settings) as client:
         scan = client.scan("numbers")
-        folder = as_path(settings.staging_root) / "reads" / scan._future.request_id
+        folder = on_disk(settings.staging_root) / "reads" / scan._future.request_id
         folder.mkdir(parents=True)  # begun by a worker that then died
         long_ago = time.time() - 2 * scans._DEAD
         os.utime(folder, (long_ago, long_ago))
@@ -211,7 +212,7 @@ def test_a_stream_may_be_appended_to_another_table(
 ) -> None:
     future = client.append("copy", client.scan("numbers", where="n < 50000").reader())
     staged = settings.staging_root / "requests" / "copy" / f"{future.request_id}.parquet"
-    assert pq.read_metadata(staged).num_rows == 50_000
+    assert pq.read_metadata(source_of(staged)).num_rows == 50_000
 
 
 def test_an_event_loop_scans_too(

@@ -48,9 +48,13 @@ def remove_files(grave: S3Path) -> None:
     """
     if not (grave / _LIST).is_file():
         return
+    files = _listed(grave)
+    if not files:
+        return
     table = grave.parents[2] / grave.parent.name
-    table.remove_below(name for name in _listed(grave) if not name.startswith(_LOG))
-    (grave / _LIST).unlink(missing_ok=True)
+    table.remove_below(name for name in files if not name.startswith(_LOG))
+    # Not removed: a late worker would make another list, of the next table of that name.
+    (grave / _LIST).write_bytes(msgspec.json.encode({}))
 
 
 def _listed(grave: S3Path) -> dict[str, str]:
