@@ -11,6 +11,7 @@ from deltaq.tasks.errors import (
     CommitConflict,
     ConstraintViolated,
     DeltaqError,
+    EngineDied,
     InvalidExpression,
     LeaseLost,
     RequestError,
@@ -62,6 +63,16 @@ def test_every_conflict_of_delta_may_be_tried_again(name: str) -> None:
 )
 def test_the_condition_in_a_message_decides(message: str, kind: type[DeltaqError]) -> None:
     assert type(translate(base.PySparkException(message), "prices")) is kind
+
+
+def test_a_task_that_takes_executors_along_may_be_the_cause() -> None:
+    message = (
+        "Job aborted due to stage failure: Task 3 in stage 2.0 failed 4 times, most recent failure: "
+        "Lost task 3.3 in stage 2.0 (TID 9) (10.0.0.7 executor 5): ExecutorLostFailure (executor 5 "
+        "exited caused by one of the running tasks) Reason: Command exited with code 137"
+    )
+
+    assert type(translate(base.PySparkException(message), "prices")) is EngineDied
 
 
 def test_a_message_has_neither_codes_nor_plan_nor_stack() -> None:
