@@ -13,6 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from deltaq.client import Client, InvalidRequest, State
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Checkpoint, Lane, Optimize, Request, Vacuum
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.signing import signer_of
@@ -53,7 +54,7 @@ class Care:
         return self.caretaker.look_after("t", asleep=asleep)
 
     def files(self) -> int:
-        return len(DeltaTable(as_path(self.bench.settings.lake) / "t").file_uris())
+        return len(DeltaTable(str(self.bench.settings.lake / "t")).file_uris())
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def age_log(log: Path, *, days: float, below: int) -> None:
             os.utime(entry, (moment, moment))
 
 
-def versions(log: Path) -> list[int]:
+def versions(log: Location) -> list[int]:
     return sorted(int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit())
 
 
@@ -194,6 +195,7 @@ def uncompacted(settings: Settings) -> Iterator[Care]:
     care.bench.close()
 
 
+@pytest.mark.on_disk("sets the times of log entries")
 def test_entries_of_a_log_go_when_its_retention_and_a_checkpoint_are_past(
     uncompacted: Care, client: Client
 ) -> None:
@@ -201,7 +203,7 @@ def test_entries_of_a_log_go_when_its_retention_and_a_checkpoint_are_past(
     fill(care, client, 8)
     path = as_path(care.bench.settings.lake) / "t"
     log = path / "_delta_log"
-    DeltaTable(path).create_checkpoint()  # of version 7
+    DeltaTable(str(path)).create_checkpoint()  # of version 7
     fill(care, client, 1)
     age_log(log, days=31, below=5)
     care.look()
@@ -218,12 +220,15 @@ def test_entries_of_a_log_go_when_its_retention_and_a_checkpoint_are_past(
 
     assert versions(log) == [7, 8, 9]
     for version in (7, 8, 9):  # what the retention covers, and where it begins
-        assert DeltaTable(path, version=version).to_pyarrow_table().num_rows == 2 * (version + 1)
+        assert DeltaTable(str(path), version=version).to_pyarrow_table().num_rows == 2 * (
+            version + 1
+        )
     future = client.append("t", ROWS)
     care.bench.committer.drain("t")
     assert future.result(5).version == 10
 
 
+@pytest.mark.on_disk("sets the times of log entries")
 @pytest.mark.parametrize(
     "properties",
     [
@@ -236,9 +241,9 @@ def test_entries_stay_in_a_log_whose_table_says_so(
 ) -> None:
     care = uncompacted
     path = as_path(care.bench.settings.lake) / "t"
-    write_deltalake(path, ROWS, configuration=properties, partition_by=["day"])
+    write_deltalake(str(path), ROWS, configuration=properties, partition_by=["day"])
     fill(care, client, 1)
-    DeltaTable(path).create_checkpoint()
+    DeltaTable(str(path)).create_checkpoint()
     age_log(path / "_delta_log", days=31, below=2)
     fill(care, client, 1)
 
@@ -351,7 +356,7 @@ def test_workers_that_ask_for_signatures_take_what_a_policy_asks_for(
     signed = load_settings(**few.model_dump(exclude_unset=True), signing_key="k" * 40)
     care = Care(signed)
     for _ in range(3):
-        write_deltalake(as_path(signed.lake) / "t", ROWS, mode="append", partition_by=["day"])
+        write_deltalake(str(signed.lake / "t"), ROWS, mode="append", partition_by=["day"])
     with Client(signed) as signing:
         fill(care, signing, 1)
         signer = signer_of(signed)

@@ -29,6 +29,7 @@ from deltaq.tasks.settings import Settings
 from deltaq.worker.found import Action
 from deltaq.worker.outcomes import bury
 from tests.support.paths import as_path
+from tests.support.places import variables_of
 from tests.support.player import Player
 from tests.support.programs import environment
 from tests.support.redis import RedisServer
@@ -216,6 +217,7 @@ def test_ids_that_are_no_dead_letters_are_refused_before_anything_is_done(
     assert waiting(player) == []
 
 
+@pytest.mark.on_disk("sets the times of files")
 def test_a_redrive_that_died_before_redis_knew_is_buried_again_by_the_sweeper(
     client: Client, player: Player, die: Callable[..., str], settings: Settings
 ) -> None:
@@ -248,7 +250,9 @@ def test_a_redrive_that_is_killed_loses_nothing_and_can_be_repeated(
     content = grave.read_bytes()
     settings = client.settings
     env = environment(
-        DELTAQ_LAKE=str(settings.lake), DELTAQ_REDIS_URL=settings.redis_url.get_secret_value()
+        DELTAQ_LAKE=str(settings.lake),
+        DELTAQ_REDIS_URL=settings.redis_url.get_secret_value(),
+        **variables_of(settings.lake),
     )
     command = [sys.executable, "-m", "tests.support.redrive_program", step, request_id]
     killed = subprocess.run(command, env=env, check=False, timeout=60)
@@ -305,6 +309,7 @@ def test_a_redrive_whose_answer_got_lost_loses_nothing(
     player.close()
 
 
+@pytest.mark.on_disk("sets the times of files")
 def test_old_dead_letters_expire_and_young_ones_stay(
     client: Client, player: Player, die: Callable[..., str], settings: Settings
 ) -> None:
@@ -318,6 +323,7 @@ def test_old_dead_letters_expire_and_young_ones_stay(
     assert not player.staging.dead_path("t", old).exists()
 
 
+@pytest.mark.on_disk("sets the times of files")
 def test_dead_letters_are_kept_for_ever_if_settings_say_so(
     client: Client, player: Player, die: Callable[..., str], settings: Settings
 ) -> None:

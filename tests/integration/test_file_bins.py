@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.transaction import AddAction
 
 from deltaq.client import Client, State
+from deltaq.tasks.location import Location, create
 from deltaq.tasks.request import Optimize
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.engines import native_bins, native_optimize
@@ -42,18 +42,18 @@ def three_files_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slicing, "_BIN_FILES", 3)
 
 
-def place(settings: Settings) -> Path:
-    return Path(str(settings.lake / "t"))
+def place(settings: Settings) -> Location:
+    return settings.lake / "t"
 
 
 def fill(settings: Settings, **options: Any) -> None:
     for n in range(FILES):
         rows = pa.table({"k": [2 * n, 2 * n + 1], "s": [f"{n}", None], "day": ["a", None]})
-        write_deltalake(place(settings), rows, mode="append", **options)
+        write_deltalake(str(place(settings)), rows, mode="append", **options)
 
 
 def table(bench: Bench) -> DeltaTable:
-    return DeltaTable(place(bench.settings))
+    return DeltaTable(str(place(bench.settings)))
 
 
 def keys_of(bench: Bench) -> list[int]:
@@ -146,7 +146,7 @@ def test_a_worker_that_dies_at_a_bin_loses_that_bin_and_no_row(
     assert len(table(bench).file_uris()) == 2
     client.vacuum("t", retention_hours=0, force=True).add_done_callback(lambda _: None)
     bench.committer.drain("t")
-    assert len(list((place(bench.settings)).rglob("day=*/*.parquet"))) == 2
+    assert len(list(place(bench.settings).glob("day=*/*.parquet"))) == 2
 
 
 def _die(*_: Any, **__: Any) -> None:
@@ -162,7 +162,7 @@ def test_rows_that_somebody_else_deletes_meanwhile_do_not_come_back(
     def overtaken(*args: Any) -> str:
         stats = copy(*args)
         if others:
-            DeltaTable(place(bench.settings)).delete(others.pop())
+            DeltaTable(str(place(bench.settings))).delete(others.pop())
         return stats
 
     monkeypatch.setattr(native_bins, "_copy", overtaken)
@@ -194,7 +194,7 @@ def test_it_is_cancelled_between_bins_and_what_is_done_stays(bench: Bench, clien
 def test_columns_that_came_later_are_null_in_rows_from_before(bench: Bench, client: Client) -> None:
     fill(bench.settings)
     later = pa.table({"k": [99], "s": ["x"], "day": ["a"], "later": [1.5]})
-    write_deltalake(place(bench.settings), later, mode="append", schema_mode="merge")
+    write_deltalake(str(place(bench.settings)), later, mode="append", schema_mode="merge")
     before = table(bench).to_pyarrow_table().sort_by("k").to_pylist()
 
     client.optimize("t").add_done_callback(lambda _: None)
@@ -210,9 +210,10 @@ def test_partitions_with_files_that_cannot_be_copied_as_they_are_are_left_to_del
     path = place(bench.settings)
     rows = pa.table({"k": [1], "t": pa.array([MOMENT], pa.timestamp("us", "UTC"))})
     for _ in range(FILES):
-        write_deltalake(path, rows, mode="append")
+        write_deltalake(str(path), rows, mode="append")
     # As Spark wrote times for years: whether they are in UTC is not told in the file.
-    pq.write_table(rows, path / "old.parquet", use_deprecated_int96_timestamps=True)
+    with create(path / "old.parquet") as file:
+        pq.write_table(rows, file, use_deprecated_int96_timestamps=True)
     size = (path / "old.parquet").stat().st_size
     old = AddAction("old.parquet", size, {}, 0, data_change=True, stats='{"numRecords": 1}')
     table(bench).create_write_transaction([old], "append", table(bench).schema())

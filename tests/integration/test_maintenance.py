@@ -19,7 +19,6 @@ from deltaq.worker.maintenance import slicing
 from deltaq.worker.router import Performed
 from tests.support.bench import Bench
 from tests.support.log import actions
-from tests.support.paths import as_path
 from tests.support.shell import Shell
 
 DAYS = [f"d{n}" for n in range(6)]
@@ -42,11 +41,11 @@ def one_partition_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 def fill(settings: Settings, commits: int = 3) -> None:
     for n in range(commits):
         rows = pa.table({"day": DAYS, "k": [n] * len(DAYS)})
-        write_deltalake(as_path(settings.lake) / "t", rows, mode="append", partition_by=["day"])
+        write_deltalake(str(settings.lake / "t"), rows, mode="append", partition_by=["day"])
 
 
 def table(settings: Settings) -> DeltaTable:
-    return DeltaTable(as_path(settings.lake) / "t")
+    return DeltaTable(str(settings.lake / "t"))
 
 
 def slices(bench: Bench) -> list[CommitGroup]:
@@ -225,7 +224,7 @@ def test_partitions_of_any_value_are_compacted(
         rows = pa.table({"p q": values, "second": ["x", "y", "z"], "k": [n] * 3})
         partition_by = ["p q", "second"] if None not in values[:2] else ["p q"]
         write_deltalake(
-            as_path(bench.settings.lake) / "t", rows, mode="append", partition_by=partition_by
+            str(bench.settings.lake / "t"), rows, mode="append", partition_by=partition_by
         )
 
     client.optimize("t").add_done_callback(lambda _: None)

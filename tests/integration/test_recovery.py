@@ -18,6 +18,7 @@ from deltaq.tasks import keys
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import CommitConflict, LeaseLost, RequestIdConflict
 from deltaq.tasks.inbox import LANES, Inbox
+from deltaq.tasks.location import move
 from deltaq.tasks.memory import Memory
 from deltaq.tasks.request import Lane, new_request_id
 from deltaq.tasks.settings import Settings, load_settings
@@ -376,6 +377,7 @@ def test_a_restart_in_the_middle_of_a_turn_is_noticed_although_the_lease_survive
     bench.close()
 
 
+@pytest.mark.on_disk("sets the times of files")
 def test_a_staged_file_committed_longer_ago_than_outcomes_are_kept_is_not_committed_again(
     bench: Bench, client: Client
 ) -> None:
@@ -464,6 +466,7 @@ def test_what_is_staged_during_a_restoration_is_left_to_its_client(
     assert bench.staged() == [young.request_id]
 
 
+@pytest.mark.on_disk("sets the times of log entries")
 def test_outcomes_that_expired_are_not_taken_for_forgotten(bench: Bench, client: Client) -> None:
     (future,) = append(client, 1)
     bench.committer.drain("t")
@@ -486,7 +489,7 @@ def test_what_is_no_staged_request_is_left_alone_and_named(bench: Bench, client:
     other = make_append("other")
     stage(bench.staging, other, ROWS)
     misplaced = folder / f"{other.request_id}.parquet"
-    (as_path(bench.staging.root) / "requests/other" / misplaced.name).rename(as_path(misplaced))
+    move(bench.staging.root / "requests/other" / misplaced.name, misplaced)
     bench.redis.flushall()
 
     found = {f.path: f for f in bench.recovery.look("t")}

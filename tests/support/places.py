@@ -22,6 +22,11 @@ def settings_of(place: Location) -> dict[str, Any]:
     }
 
 
+def variables_of(place: Location) -> dict[str, str]:
+    """Name the environment variables by which a program of deltaq reaches a place in S3."""
+    return {f"DELTAQ_{name.upper()}": value for name, value in settings_of(place).items()}
+
+
 def on_disk(place: Location) -> Path:
     """Take a place for a folder, in a test that is about a disk."""
     assert isinstance(place, Path)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deltaq.tasks.settings import Settings
-from tests.support.places import settings_of
+from tests.support.places import variables_of
 
 
 class Shell:
@@ -18,11 +18,10 @@ class Shell:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.folder = folder
-        s3 = {f"DELTAQ_{k.upper()}": v for k, v in settings_of(settings.lake).items()}
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("DELTAQ_")},
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-            **s3,
+            **variables_of(settings.lake),
             "DELTAQ_LAKE": str(settings.lake),
             "DELTAQ_REDIS_URL": settings.redis_url.get_secret_value(),
             "DELTAQ_REDIS_TIMEOUT": "1",

@@ -83,7 +83,10 @@ def find_dead_letter(staging: StagingArea, request_id: str, table: str | None = 
     Raises:
         InvalidRequest: There is none, or several tables have one.
     """
-    folders = [staging.root / "dead" / table] if table else staging.root.glob("dead/*")
+    dead = staging.root / "dead"
+    folders: Iterable[Location] = [dead / table] if table else ()
+    if not table and dead.is_dir():
+        folders = dead.iterdir()
     paths = (folder / f"{request_id}.parquet" for folder in folders)
     found = list(_opened(path for path in paths if path.exists()))
     if not found:
