@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +11,10 @@ import pytest
 from deltalake import DeltaTable
 
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch, TableExists, TableNotFound
+from deltaq.tasks.location import Location, create, make_folder
 from deltaq.tasks.request import Checkpoint, Column, Convert, Request
 from deltaq.worker.engines import NotNative, spark_commands
 from tests.support.applying import Applier
-from tests.support.paths import as_path
 from tests.support.twins import Act, Twins, canonical
 
 pytestmark = pytest.mark.timeout(300)
@@ -29,13 +28,13 @@ def does(kind: type[Request], **fields: Any) -> Act:
 
 def put(twins: Twins, name: str, rows: pa.Table) -> None:
     for applier in (twins.native, twins.spark):
-        file = as_path(applier.path) / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, file)
+        with create(applier.path / name) as file:
+            pq.write_table(rows, file)
 
 
-def logs(twins: Twins) -> list[Path]:
-    return [p for a in (twins.native, twins.spark) for p in as_path(a.path).glob("_delta_log")]
+def logs(twins: Twins) -> list[Location]:
+    found = [a.path / "_delta_log" for a in (twins.native, twins.spark)]
+    return [log for log in found if log.exists()]
 
 
 def test_a_partitioned_folder_becomes_a_table_where_it_is_and_takes_appends(twins: Twins) -> None:
@@ -78,7 +77,7 @@ def test_a_folder_that_can_be_no_table_is_refused_in_the_same_words_and_left_alo
 ) -> None:
     assert type(twins.refused(does(Convert))) is TableNotFound
     for applier in (twins.native, twins.spark):
-        as_path(applier.path).mkdir()
+        make_folder(applier.path)
         (applier.path / "notes.txt").write_text("none")
     assert "no Parquet files" in twins.refused(does(Convert)).message
     put(twins, "day=1/a.parquet", pa.table({"k": [1]}))
@@ -132,7 +131,7 @@ def test_a_checkpoint_is_written_and_the_ledger_moves(twins: Twins) -> None:
         assert [f.name[18:20] for f in applier.path.glob("_delta_log/*.checkpoint.parquet")] == [
             "02"
         ]
-        assert DeltaTable(as_path(applier.path)).version() == 3
+        assert DeltaTable(str(applier.path)).version() == 3
     assert canonical(twins.compare()) == before
     assert {a.ledger() for a in (twins.native, twins.spark, *twins.readers)} == {4}
 

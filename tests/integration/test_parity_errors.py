@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from deltaq.tasks.errors import (
     TableNotFound,
     VersionNotFound,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Append
 from deltaq.worker.warm import WarmSpark
 from tests.support.twins import Act, Twins
@@ -28,17 +28,17 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory, warm_spark: WarmSpark) -> Twins:
+def twins(module_place: Location, warm_spark: WarmSpark) -> Twins:
     """Tables that are refused everything."""
-    made = Twins(tmp_path_factory.mktemp("refused"), warm_spark)
+    made = Twins(module_place / "refused", warm_spark)
     made.both(lambda t: t.append(rows(k=[1, 2], v=["a", "b"], w=[1.0, 2.0])))
     return made
 
 
 @pytest.fixture(scope="module")
-def missing(tmp_path_factory: pytest.TempPathFactory, warm_spark: WarmSpark) -> Twins:
+def missing(module_place: Location, warm_spark: WarmSpark) -> Twins:
     """Tables that are not there."""
-    return Twins(tmp_path_factory.mktemp("missing"), warm_spark)
+    return Twins(module_place / "missing", warm_spark)
 
 
 def rows(**columns: Any) -> pa.Table:
@@ -167,10 +167,10 @@ def test_both_engines_tell_the_history_in_the_same_columns(twins: Twins) -> None
 
 
 def test_both_engines_tell_who_submitted_what_is_in_a_commit(
-    tmp_path: Path, warm_spark: WarmSpark
+    place: Location, warm_spark: WarmSpark
 ) -> None:
     users = ["ann@web1", "bob", None, "ann@web1"]
-    twins = Twins(tmp_path, warm_spark)
+    twins = Twins(place, warm_spark)
     twins.both(lambda t: t.apply(*(t.stage(Append, ONE, submitted_by=user) for user in users)))
 
     for table in (twins.native, twins.spark):

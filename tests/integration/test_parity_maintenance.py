@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,6 +21,7 @@ from deltaq.tasks.errors import (
     TableNotFound,
     VersionNotFound,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import (
     Append,
     Convert,
@@ -38,7 +38,7 @@ from deltaq.worker.engines.transaction import Transactions
 from deltaq.worker.maintenance import slicing
 from deltaq.worker.maintenance.unneeded import remove_checksums
 from tests.support.applying import Applier
-from tests.support.paths import as_path
+from tests.support.places import files_in
 from tests.support.twins import Act, Twins, canonical, refusal
 
 pytestmark = pytest.mark.timeout(300)
@@ -50,6 +50,10 @@ def does(kind: type[Request], **fields: Any) -> Act:
 
 def files(applier: Applier) -> int:
     return len(DeltaTable(str(applier.path)).file_uris())
+
+
+def data_files(applier: Applier) -> list[Location]:
+    return [file for file in files_in(applier.path) if file.suffix == ".parquet"]
 
 
 def each(twins: Twins, act: Act) -> None:
@@ -117,7 +121,7 @@ def test_z_order_compacts_and_orders_in_one_pass(twins: Twins) -> None:
 def test_a_vacuum_removes_what_no_version_needs_and_then_moves_the_ledger(twins: Twins) -> None:
     fill(twins)
     each(twins, does(Optimize))
-    data = [len(list(as_path(a.path).rglob("*.parquet"))) for a in (twins.native, twins.spark)]
+    data = [len(data_files(a)) for a in (twins.native, twins.spark)]
     assert data == [10, 10]
 
     for applier in (twins.native, twins.spark):
@@ -125,11 +129,11 @@ def test_a_vacuum_removes_what_no_version_needs_and_then_moves_the_ledger(twins:
         assert (told.value["files"], len(told.value["listed"])) == (8, 8)
         stale = [applier.path / name for name in told.value["listed"]]
         assert told.value["size_bytes"] == sum(file.stat().st_size for file in stale)
-        assert len(list(as_path(applier.path).rglob("*.parquet"))) == 10
+        assert len(data_files(applier)) == 10
         assert applier.ledger() == 5
         done = does(Vacuum, retention_hours=0, force=True)(applier)
         assert done.value is None
-        assert len(list(as_path(applier.path).rglob("*.parquet"))) == 2
+        assert len(data_files(applier)) == 2
         assert done.version == DeltaTable(str(applier.path)).version()
         assert applier.ledger() == 6
 
@@ -183,10 +187,9 @@ REFUSED: list[tuple[Act, type[DeltaqError], str]] = [
 ]
 
 
-def stored(applier: Applier) -> list[tuple[str, int]]:
-    """List what there is in a table's folder, with the time of its last change."""
-    found = (f for f in Path(str(applier.path)).rglob("*") if f.is_file())
-    return sorted((str(f), f.stat().st_mtime_ns) for f in found)
+def stored(applier: Applier) -> list[tuple[str, bytes]]:
+    """List what there is in a table's folder, with its content."""
+    return [(str(file), file.read_bytes()) for file in files_in(applier.path)]
 
 
 def test_what_maintenance_cannot_do_is_refused_in_the_same_words(twins: Twins) -> None:
@@ -236,7 +239,7 @@ def test_native_moves_no_ledger_that_has_moved_during_its_vacuum(
     lake, staging = twins.native.lake, twins.native.staging
     other = Applier(NativeEngine(lake, staging), lake.root)
 
-    def overtaken(path: Path) -> None:
+    def overtaken(path: Location) -> None:
         monkeypatch.undo()
         other.apply(other.stage(Vacuum), first=group.sequence)
         remove_checksums(path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from deltaq.client.results import rows_in
 from deltaq.tasks.errors import InvalidExpression, VersionNotFound
+from deltaq.tasks.location import Location, make_folder
 from deltaq.tasks.query import Scan
 from deltaq.tasks.request import new_request_id
 from deltaq.tasks.scan_folder import ScanFolder
@@ -18,7 +18,6 @@ from deltaq.worker.engines import spark as spark_engine
 from deltaq.worker.scans import Parts
 from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
-from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID
 from tests.support.twins import Twins, canonical
 
@@ -31,7 +30,7 @@ def scan(table: Applier, **asked: object) -> tuple[int, Parts, pa.Table]:
     """Have a table's engine scan it, with nobody in the way."""
     query = Scan(request_id=new_request_id(), client_id=CLIENT_ID, table="prices", **asked)  # type: ignore[arg-type]
     folder = table.staging.read_path(query.request_id)
-    as_path(folder).mkdir(parents=True)
+    make_folder(folder)
     work = table.staging.new_work_path()
     parts = Parts(ScanFolder(folder), work, patience=10, stopping=threading.Event())
     version = table.engine.scan(query, parts)
@@ -42,11 +41,11 @@ def scan(table: Applier, **asked: object) -> tuple[int, Parts, pa.Table]:
 
 
 def test_both_engines_scan_alike_in_parts(
-    tmp_path: Path, warm_spark: WarmSpark, monkeypatch: pytest.MonkeyPatch
+    place: Location, warm_spark: WarmSpark, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scans, "_PART_BYTES", 1)
     monkeypatch.setattr(spark_engine, "_ROWS_PER_PART", 200)
-    twins = Twins(tmp_path, warm_spark)
+    twins = Twins(place, warm_spark)
     for start in (0, 500):
         twins.both(lambda t, start=start: t.append(ROWS.slice(start, 500)))  # type: ignore[misc]
 

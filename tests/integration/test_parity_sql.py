@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from deltaq.tasks.errors import (
     ResultTooLarge,
     TableNotFound,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Read, Sql
 from deltaq.tasks.request import new_request_id
 from deltaq.tasks.staging import StagingArea
@@ -26,7 +26,6 @@ from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.warm import WarmSpark
 from tests.support.applying import Applier
-from tests.support.paths import as_path
 from tests.support.requests import CLIENT_ID
 from tests.support.twins import canonical
 
@@ -93,7 +92,7 @@ SPARK = [
 class Lakes:
     """One lake of two tables, and both engines on it."""
 
-    def __init__(self, folder: Path, warm: WarmSpark) -> None:
+    def __init__(self, folder: Location, warm: WarmSpark) -> None:
         self.folder = folder
         self.staging = StagingArea(folder / ".deltaq")
         lake = Lake(folder)
@@ -114,7 +113,7 @@ class Lakes:
             max_rows=max_rows,
             max_bytes=max_bytes,
         )
-        folder = as_path(self.staging.read_path(query.request_id))
+        folder = self.staging.new_work_path()
         count = engine.sql(query, folder)
         rows = rows_in(folder)
         assert rows is not None
@@ -123,8 +122,8 @@ class Lakes:
 
 
 @pytest.fixture(scope="module")
-def lakes(tmp_path_factory: pytest.TempPathFactory, warm_spark: WarmSpark) -> Lakes:
-    return Lakes(tmp_path_factory.mktemp("sql"), warm_spark)
+def lakes(module_place: Location, warm_spark: WarmSpark) -> Lakes:
+    return Lakes(module_place, warm_spark)
 
 
 @pytest.mark.parametrize("text", NATIVE)

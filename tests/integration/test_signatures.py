@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,10 +14,10 @@ from pydantic import SecretStr
 
 from deltaq.client import Client, Future, InvalidSignature, Outcome, StagedDataMissing
 from deltaq.tasks import keys
+from deltaq.tasks.location import Location, make_folder, source_of
 from deltaq.tasks.request import Append, Lane, decode_request, new_request_id
 from deltaq.tasks.settings import Settings
 from tests.support.bench import Bench
-from tests.support.paths import as_path
 from tests.support.requests import make_request, stage
 
 pytestmark = pytest.mark.timeout(300)  # Spark may have to start first
@@ -35,14 +33,16 @@ class Guarded(Bench):
     def drain(self, table: str) -> None:
         self.committer.drain(table)
 
-    def path(self, future: Future[Outcome]) -> Path:
-        return as_path(self.staging.request_path(future.table, future.request_id))
+    def path(self, future: Future[Outcome]) -> Location:
+        return self.staging.request_path(future.table, future.request_id)
 
     def rows(self, table: str) -> list[str]:
         if not (self.settings.lake / table / "_delta_log").exists():
             return []
-        files = sorted((self.settings.lake / table).glob("*.parquet"))
-        return [name for file in files for name in pq.read_table(file)["name"].to_pylist()]
+        files: list[Location] = [*(self.settings.lake / table).glob("*.parquet")]
+        return [
+            name for file in files for name in pq.read_table(source_of(file))["name"].to_pylist()
+        ]
 
     def replace_entry(self, table: str, change: Callable[[str], str]) -> None:
         """Change what waits for a table, as whoever can write to Redis could."""
@@ -87,13 +87,15 @@ def stranger(settings: Settings) -> Iterator[Client]:
         yield client
 
 
-def rewrite(path: Path, rows: pa.Table) -> None:
+def rewrite(path: Location, rows: pa.Table) -> None:
     """Put other rows under the footer of a staged file, its signature included."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(source_of(path)) as file:
         told = file.metadata.metadata
-    with pq.ParquetWriter(path, rows.schema, store_schema=False) as writer:
+    content = pa.BufferOutputStream()
+    with pq.ParquetWriter(content, rows.schema, store_schema=False) as writer:
         writer.write_table(rows)
         writer.add_key_value_metadata(told)
+    path.write_bytes(content.getvalue().to_pybytes())
 
 
 def is_refused(future: Future[Outcome]) -> bool:
@@ -165,9 +167,9 @@ def test_a_signed_file_cannot_be_used_for_another_table(native: Guarded, client:
     future = client.append("mine", ROWS)
     (entry,) = native.inbox.peek("mine", Lane.LIVE, count=1)
     moved = msgspec.structs.replace(decode_request(entry.wire), table="other")
-    stolen = as_path(native.staging.request_path("other", future.request_id))
-    stolen.parent.mkdir(parents=True)
-    shutil.copy(native.path(future), stolen)
+    stolen = native.staging.request_path("other", future.request_id)
+    make_folder(stolen.parent)
+    stolen.write_bytes(native.path(future).read_bytes())
     assert native.inbox.submit(moved).sequence == 1
     native.drain("other")
     (outcome,) = native.inbox.outcomes([("other", future.request_id)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -22,13 +21,13 @@ from deltaq.client.pace import Pace
 from deltaq.client.watch import AsyncWatch, Watch
 from deltaq.tasks import keys
 from deltaq.tasks.connection import connect
+from deltaq.tasks.location import remove_folder
 from deltaq.tasks.request import Append
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
 from tests.support.applying import Applier
-from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
 from tests.support.redis import RedisServer
@@ -176,7 +175,7 @@ def test_a_table_that_was_dropped_and_made_anew_begins_at_version_0(
         prices.append(ROWS)
     with client.watch("prices", from_version=0, poll=0.05) as watch:
         assert versions(take(watch, 3)) == [0, 1, 2]
-        shutil.rmtree(as_path(prices.path))
+        remove_folder(prices.path)
         for _ in range(again):
             write_deltalake(str(prices.path), pa.table({"other": ["x"]}), mode="append")
         assert versions(take(watch, again)) == list(range(again))
