@@ -65,7 +65,12 @@ def start_worker(
     given = {f"DELTAQ_{n.upper()}": v for n, v in redis.settings("worker").items()}
     return subprocess.Popen(
         [sys.executable, "-m", "deltaq.worker", "worker", "--name", name],
-        env=environment(DELTAQ_LAKE=str(lake), DELTAQ_SPARK="off", **given),
+        env=environment(
+            DELTAQ_LAKE=str(lake),
+            DELTAQ_SPARK="off",
+            DELTAQ_BACKFILL_SOURCES=str(lake.parent / "loads"),
+            **given,
+        ),
         stdout=output,
         stderr=output,
     )
@@ -178,15 +183,17 @@ def test_reads_are_tasks_with_their_result_or_error(scene: Scene, page: Browser)
     assert reads("missing")[0]["Exception"].startswith("table_not_found: there is no table missing")
 
 
-def test_a_backfill_is_the_parent_of_its_parts(scene: Scene, page: Browser, tmp_path: Path) -> None:
+def test_a_backfill_is_the_parent_of_its_parts(scene: Scene, page: Browser) -> None:
+    loads = scene.lake.parent / "loads"
+    loads.mkdir()
     for number in range(2):
-        pq.write_table(ROWS, tmp_path / f"{number}.parquet")
+        pq.write_table(ROWS, loads / f"{number}.parquet")
     with scene.client() as client:
-        loaded = client.backfill("loaded", tmp_path, parts=2)
+        loaded = client.backfill("loaded", loads, parts=2)
         loaded.result(60)
-        (tmp_path / "2.csv").write_text("id,note\none,a\n")
+        (loads / "2.csv").write_text("id,note\none,a\n")
         types = {"id": "bigint", "note": "string"}
-        refused = client.backfill("refused", tmp_path / "2.csv", schema=types)
+        refused = client.backfill("refused", loads / "2.csv", schema=types)
         refused.exception(60)
 
     def states(table: str) -> list[tuple[str, str]]:
