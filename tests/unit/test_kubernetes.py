@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import pyspark
 import pytest
 import yaml
 
+from deltaq.tasks.settings import load_settings
+from deltaq.worker.spark_conf import spark_conf
 from tests.support.deploying import DEPLOY, KNOWN_VARIABLES, documents
 from tests.support.pages import ROOT
 
@@ -19,20 +23,28 @@ K8S = DEPLOY / "k8s"
 VERSION = "1.31"
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What kustomize makes of the example."""
+def build(folder: Path, *components: str) -> list[dict[str, Any]]:
+    """Have kustomize build the example, with further components."""
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl here")
-    folder = tmp_path_factory.mktemp("k8s") / "deploy"
+    folder = folder / "deploy"
     shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("secrets"))
     example = folder / "k8s" / "example"
     subprocess.run(["sh", folder / "secrets.sh", example / "secrets"], check=True)
+    directions = example / "kustomization.yaml"
+    added = "".join(f"  - ../{component}\n" for component in components)
+    directions.write_text(directions.read_text().replace("  - ../keda\n", f"  - ../keda\n{added}"))
     ended = subprocess.run(
         ["kubectl", "kustomize", example], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
     return list(yaml.safe_load_all(ended.stdout))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What kustomize makes of the example."""
+    return build(tmp_path_factory.mktemp("k8s"))
 
 
 def only(kind: str, name: str, among: list[dict[str, Any]]) -> dict[str, Any]:
@@ -54,7 +66,7 @@ def worker() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("folder", ["base", "redis", "example"])
+@pytest.mark.parametrize("folder", ["base", "redis", "spark", "example"])
 def test_manifests_fit_the_schema_of_kubernetes(folder: str) -> None:
     found = documents(K8S / folder)
     assert found
@@ -157,3 +169,43 @@ def test_files_of_secrets_are_where_settings_look(
     (mount,) = (m for m in worker["containers"][0]["volumeMounts"] if m["name"] == "redis")
     (item,) = volume["items"]
     assert settings["DELTAQ_REDIS_PASSWORD_FILE"] == f"{mount['mountPath']}/{item['path']}"
+
+
+def test_workers_with_executors_in_pods_tell_spark_where_all_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = build(tmp_path, "spark")
+    for document in documents:
+        if document["kind"] != "ScaledObject":
+            kubernetes_validate.validate(document, VERSION, strict=True)
+    for name, value in only("ConfigMap", "deltaq-settings", documents)["data"].items():
+        if not name.endswith("_FILE"):
+            monkeypatch.setenv(name, value)
+    pod = only("Deployment", "deltaq-worker", documents)["spec"]["template"]["spec"]
+    lake = mounted("lake", pod)
+    conf = spark_conf(load_settings(lake=lake), [], tmp_path, pod="deltaq-worker-1")
+
+    volume = "spark.kubernetes.executor.volumes.persistentVolumeClaim.lake."
+    assert conf[f"{volume}options.claimName"] in str(pod["volumes"])
+    assert conf[f"{volume}mount.path"] == lake
+    assert conf["spark.kubernetes.container.image"] == f"apache/spark:{pyspark.__version__}"
+    assert (
+        conf["spark.kubernetes.namespace"]
+        == only("Deployment", "deltaq-worker", documents)["metadata"]["namespace"]
+    )
+    template = Path(conf["spark.kubernetes.executor.podTemplateFile"])
+    assert str(template.parent) == mounted("executor", pod)
+    told = only("ConfigMap", "deltaq-executor", documents)["data"]
+    assert yaml.safe_load(told[template.name])["spec"]["securityContext"]["runAsNonRoot"]
+    policy = only("NetworkPolicy", "deltaq-spark-driver", documents)["spec"]
+    (ports,) = policy["ingress"][0]["ports"]
+    fixed = {int(conf["spark.driver.port"]), int(conf["spark.driver.blockManager.port"])}
+    assert fixed == {ports["port"], ports["endPort"]}
+    assert pod["serviceAccountName"] == only("ServiceAccount", "", documents)["metadata"]["name"]
+    assert pod["automountServiceAccountToken"] is True
+
+
+def mounted(volume: str, pod: dict[str, Any]) -> str:
+    """Tell where the container of a pod has a volume."""
+    (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if m["name"] == volume)
+    return str(mount["mountPath"])
