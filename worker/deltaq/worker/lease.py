@@ -70,6 +70,8 @@ class Leases:
         self._holder = holder
         self._observers = observers
         self._held: set[Lease] = set()
+        #: Those that are being given back: Redis may not know them any more.
+        self._leaving: set[Lease] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         # Its own thread: Celery's timers stop while running tasks are awaited at shutdown.
@@ -130,23 +132,35 @@ class Leases:
         """
         table = lease.table
         order = (*lanes, *(lane for lane in LANES if lane not in lanes))
-        answer, *waiting = self._scripts.run(
-            "release",
-            [
-                keys.lease(table),
-                keys.wake(table),
-                keys.TABLES,
-                keys.seq(table),
-                *(keys.inbox(table, lane) for lane in order),
-            ],
-            [lease.token, table, int(force), len(lanes), *order],
-        )
+        with self._leaves(lease):
+            answer, *waiting = self._scripts.run(
+                "release",
+                [
+                    keys.lease(table),
+                    keys.wake(table),
+                    keys.TABLES,
+                    keys.seq(table),
+                    *(keys.inbox(table, lane) for lane in order),
+                ],
+                [lease.token, table, int(force), len(lanes), *order],
+            )
+            if answer == "released":
+                with self._lock:
+                    self._held.discard(lease)
         if answer == "lost":
             raise LeaseLost(f"the lease of table {table} went to another worker", table=table)
-        if answer == "released":
-            with self._lock:  # renewing it from now on would say that it is lost
-                self._held.discard(lease)
         return answer == "released", [Lane(lane) for lane in waiting]
+
+    @contextlib.contextmanager
+    def _leaves(self, lease: Lease) -> Iterator[None]:
+        """Have a renewal that comes too late not take a lease for lost."""
+        with self._lock:
+            self._leaving.add(lease)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leaving.discard(lease)
 
     def held(self) -> list[Lease]:
         """List the leases that were taken and neither given back nor left."""
@@ -175,7 +189,8 @@ class Leases:
         else:
             lease.expires = began + self._ttl
         with self._lock:
-            if kept or lease not in self._held or lease.lost.is_set():
+            given_back = lease not in self._held or lease in self._leaving
+            if kept or given_back or lease.lost.is_set():
                 return
             logger.warning("lease of table %s is lost", lease.table)
             lease.lost.set()
