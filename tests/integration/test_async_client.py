@@ -36,8 +36,9 @@ from deltaq.client import (
 )
 from deltaq.client.async_core import AsyncCore
 from deltaq.tasks import keys
+from deltaq.tasks.location import Location
 from deltaq.tasks.settings import Settings
-from tests.support.paths import as_path
+from tests.support.places import files_in
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -87,8 +88,8 @@ def player(settings: Settings) -> Any:
     player.close()
 
 
-def staged_files(settings: Settings) -> list[Path]:
-    return sorted(f for f in as_path(settings.staging_root).rglob("*") if f.is_file())
+def staged_files(settings: Settings) -> list[Location]:
+    return files_in(settings.staging_root)
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
@@ -306,7 +307,7 @@ def test_an_append_that_is_cancelled_while_it_is_staged_leaves_nothing_behind(
         call = asyncio.create_task(client.append(TABLE, reader))
         await until(entered.is_set)
         later = asyncio.create_task(client.append(TABLE, ROWS, request_id="later"))
-        await until(lambda: len(list(as_path(settings.staging_root).rglob("later.parquet"))) == 1)
+        await until(lambda: len([f for f in staged_files(settings) if f.stem == "later"]) == 1)
         assert player.waiting(TABLE) == []  # it waits for its turn
         call.cancel()
         future = await later

@@ -43,11 +43,12 @@ from deltaq.client import (
 )
 from deltaq.client.listener import Listener
 from deltaq.tasks import keys
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Query, decode_query
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import staged_request
-from tests.support.paths import as_path
+from tests.support.places import files_in
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -56,8 +57,8 @@ TABLE = "prices"
 ROWS = pa.table({"symbol": ["A", "B"], "price": [1.0, 2.0]})
 
 
-def staged_files(settings: Settings) -> list[Path]:
-    return sorted(f for f in as_path(settings.staging_root).rglob("*") if f.is_file())
+def staged_files(settings: Settings) -> list[Location]:
+    return files_in(settings.staging_root)
 
 
 def next_query(player: Player) -> Query:
@@ -464,6 +465,7 @@ def test_a_forgotten_client_ends_when_none_of_its_futures_waits(
     )
 
 
+@pytest.mark.on_disk("forks, which connections to S3 do not bear")
 def test_a_forked_process_uses_the_client_afresh(client: Client, player: Player) -> None:
     before = client.append(TABLE, ROWS)
     answer, question = os.pipe()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,6 +13,7 @@ from deltaq.client import Client, Future, InvalidRequest, Outcome, RequestExpire
 from deltaq.tasks import keys
 from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.inbox import Clock
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.worker.groups import CommitGroup
@@ -21,7 +21,7 @@ from deltaq.worker.ledger import app_id
 from deltaq.worker.router import Performed
 from tests.support.bench import Bench
 from tests.support.log import committed_requests
-from tests.support.paths import as_path
+from tests.support.places import files_in
 
 ROWS = pa.table({"n": [1]})
 SOON, HALF_AN_HOUR = 0.05, 1800.0
@@ -49,8 +49,8 @@ def in_table(bench: Bench, table: str = "t") -> list[str]:
     return [entry[-1] for entry in committed_requests(bench.settings.lake / table)]
 
 
-def staged_files(settings: Settings) -> list[Path]:
-    return sorted(as_path(settings.staging_root).rglob("requests/*/*"))
+def staged_files(settings: Settings) -> list[Location]:
+    return files_in(settings.staging_root)
 
 
 def assert_expired(future: Future[Outcome]) -> None:

@@ -17,10 +17,11 @@ from deltaq.client import (
     StagingFull,
     StorageUnavailable,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import staged_request
 from tests.support.disk import small_disk
-from tests.support.paths import as_path
+from tests.support.places import files_in
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -48,8 +49,8 @@ def player(small: Settings) -> Iterator[Player]:
     player.close()
 
 
-def staged_files(settings: Settings) -> list[Path]:
-    return sorted(as_path(settings.staging_root).rglob("*.parquet"))
+def staged_files(settings: Settings) -> list[Location]:
+    return files_in(settings.staging_root)
 
 
 def test_a_full_lane_is_waited_for_and_the_frame_is_staged_once(

@@ -14,7 +14,7 @@ import pytest
 
 from deltaq.client import Client
 from deltaq.tasks.connection import connect
-from deltaq.tasks.errors import StorageUnavailable
+from deltaq.tasks.errors import ConfigurationError, StorageUnavailable
 from deltaq.tasks.request import Lane
 from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.scan_folder import ScanFolder
@@ -206,6 +206,26 @@ def test_what_is_made_once_is_its_makers_although_the_answer_was_lost(
 
         (file,) = result_files(staging / "reads" / result)
         assert file.read_bytes() == b"rows"
+
+
+def test_a_forked_process_is_told_that_it_cannot_use_s3(settings: Settings) -> None:
+    answer, question = os.pipe()
+    with Client(settings) as client:
+        client.append("t", pa.table({"n": [1]}))
+        child = os.fork()
+        if child == 0:  # what pytest knows of must not run twice: leave by _exit alone
+            told = b"nothing"
+            try:
+                client.append("t", pa.table({"n": [2]}))
+            except ConfigurationError as exc:
+                told = exc.message.encode()
+            finally:
+                os.write(question, told)
+                os._exit(0)
+        assert b"forked" in os.read(answer, 1000)
+        os.waitpid(child, 0)
+    for end in (answer, question):
+        os.close(end)
 
 
 def test_a_disk_has_no_uploads(tmp_path: Path, redis_server: RedisServer) -> None:

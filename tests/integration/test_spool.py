@@ -22,10 +22,11 @@ from deltaq.client import (
     RequestIdConflict,
     State,
 )
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import staged_request
-from tests.support.paths import as_path
+from tests.support.places import files_in
 from tests.support.player import Player
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
@@ -39,8 +40,8 @@ def settings(own_redis: RedisServer, tmp_path: Path) -> Settings:
     return load_settings(lake=tmp_path, redis_url=own_redis.url, redis_timeout=1.0, spool=True)
 
 
-def staged_files(settings: Settings) -> list[Path]:
-    return sorted(as_path(settings.staging_root).rglob("*.parquet"))
+def staged_files(settings: Settings) -> list[Location]:
+    return files_in(settings.staging_root)
 
 
 def ids(player: Player, table: str, lane: Lane = Lane.LIVE) -> list[str]:

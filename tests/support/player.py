@@ -66,9 +66,10 @@ class Player:
     def answer(self, query: Query, *, rows: pa.Table | None = None, **facts: Any) -> None:
         """Answer a query, with rows in a staged file if there are some."""
         if rows is not None:
-            path = self.staging.read_path(query.request_id) / "part-0.parquet"
-            with self.staging.create(path) as file:
-                pq.write_table(rows, file)
+            made = self.staging.new_work_path()
+            made.mkdir()
+            pq.write_table(rows, made / "part-0.parquet")
+            self.staging.publish(made, self.staging.read_path(query.request_id))
         outcome = Outcome(
             request_id=query.request_id,
             table=query.table,

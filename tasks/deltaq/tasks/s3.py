@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,6 +71,23 @@ class S3Options:
         return {name: value for name, value in options.items() if value is not None}
 
 
+class _Fork:
+    """Knows whether obstore's threads are those of another process: calls would never return."""
+
+    def __init__(self) -> None:
+        self.happened = self._is_used = False
+        os.register_at_fork(after_in_child=self._look)
+
+    def note_use(self) -> None:
+        self._is_used = True
+
+    def _look(self) -> None:
+        self.happened = self._is_used
+
+
+_fork = _Fork()
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A bucket and the way to it. Used by many threads at once."""
@@ -77,15 +95,26 @@ class Bucket:
     name: str
     options: S3Options = S3Options()
 
-    @cached_property
+    @property
     def store(self) -> S3Store:
         """The connections to it.
 
         Raises:
-            ConfigurationError: ``obstore`` is not installed, or there are no credentials.
+            ConfigurationError: ``obstore`` is not installed, there are no credentials, or the
+                process was forked from one that had connections.
         """
+        if _fork.happened:
+            raise ConfigurationError(
+                "this process was forked from one that had used S3, whose connections it cannot "
+                "use: start it by multiprocessing's 'spawn' or 'forkserver'"
+            )
+        return self._store
+
+    @cached_property
+    def _store(self) -> S3Store:
         with _needs_extra():
             from obstore.store import S3Store
+        _fork.note_use()
         given = self.options.access_key_id is not None
         return S3Store(
             self.name,
