@@ -103,7 +103,7 @@ def test_mistakes_are_named_with_where_they_were_made(
     }.items():
         with pytest.raises(ConfigurationError, match=re.escape(told)):
             load_settings(lake=lake)
-    with pytest.raises(ConfigurationError, match="come together"):
+    with pytest.raises(ConfigurationError, match=r"_key \(not set\): .*come together"):
         load_settings(lake="s3://bucket", s3_access_key_id="a")
     monkeypatch.setenv("DELTAQ_TIME_SLICE", "soon")
     with pytest.raises(ConfigurationError, match=r"time_slice \(DELTAQ_TIME_SLICE\)"):
@@ -120,6 +120,8 @@ def test_mistakes_are_named_with_where_they_were_made(
         ("policy_hours", "22-6", "two times of day in UTC, as '22:00-06:00'"),
         ("policy_vacuum_hours", "3", "at least 168, or 0"),
         ("queues", "comits", "Input should be 'commits', 'bulk', 'reads' or 'maintenance'"),
+        ("s3_endpoint", "minio:9000", "it must be the URL of a server, as 'http://minio:9000'"),
+        ("s3_region", "Frankfurt", "it must be the name of a region, as 'eu-central-1'"),
         ("signing_key", "short", "it must have 32 characters or more"),
         ("spark_conf", "{", "it must be JSON: Expecting property name"),
         ("spark_memory", "lots", "it must be a number of megabytes or gigabytes"),

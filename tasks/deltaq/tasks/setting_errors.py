@@ -20,6 +20,8 @@ _MEMORY = "it must be a number of megabytes or gigabytes, as '512m' or '2g'"
 _FORMS = {
     "policy_hours": "it must be two times of day in UTC, as '22:00-06:00'",
     "queues": "name one queue at least",
+    "s3_endpoint": "it must be the URL of a server, as 'http://minio:9000'",
+    "s3_region": "it must be the name of a region, as 'eu-central-1'",
     "signing_key": "it must have 32 characters or more",
     "signing_key_old": "it must have 32 characters or more",
     "spark_executor_memory": _MEMORY,

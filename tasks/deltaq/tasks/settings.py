@@ -483,4 +483,5 @@ def _place(name: str, arguments: dict[str, Any]) -> str:
         return variable
     if name in SECRETS and variable_value(file_variable(variable)) is not None:
         return file_variable(variable)
-    return str(config_file())
+    file = config_file()
+    return str(file) if file.exists() else "not set"
