@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java tools s3 demo check audit test bench docs build
+.PHONY: help setup venv redis java tools s3 demo check audit test test-s3 bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
@@ -12,6 +12,7 @@ help:
 	@echo 'make check   linters, formatter and types'
 	@echo 'make audit   insecure code, and known vulnerabilities of what is installed'
 	@echo 'make test    every test'
+	@echo 'make test-s3 those of them that have a lake, with it in S3'
 	@echo 'make bench   what the queue costs and gains; BENCH=name for one of them'
 	@echo 'make docs    the documentation as a site, in site/; fails at a broken link'
 	@echo 'make build   wheel and source distribution into dist/'
@@ -93,6 +94,11 @@ audit: setup
 test: setup tools s3
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder \
 		--durations=40 --durations-min=4
+
+# The suites that have a lake, with it in S3; a few of them run so in 'make test' as well.
+test-s3: setup tools s3
+	$(BIN)/pytest --storage s3 --numprocesses 2 --dist loadgroup --no-loadscope-reorder \
+		--durations=40 --durations-min=4 tests/integration tests/fault
 
 bench: setup s3
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -20,6 +20,8 @@ from tests.support.waiting import wait_until
 
 ROWS = pa.table({"n": [1]})
 
+pytestmark = pytest.mark.s3
+
 
 @pytest.fixture
 def bench(settings: Settings) -> Iterator[Bench]:

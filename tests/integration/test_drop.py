@@ -23,6 +23,8 @@ from tests.support.log import committed_requests
 from tests.support.places import files_in
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.s3
+
 
 @pytest.fixture
 def bench(settings: Settings) -> Iterator[Bench]:

@@ -17,7 +17,10 @@ from deltaq.worker.engines import NotNative, spark_commands
 from tests.support.applying import Applier
 from tests.support.twins import Act, Twins, canonical
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.on_disk("a folder in S3 is not converted"),
+]
 
 DAY = (Column(name="day", type="date"),)
 
