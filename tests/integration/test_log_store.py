@@ -20,6 +20,8 @@ from tests.support.pages import ROOT
 JAVA = ROOT / "worker" / "java"
 NAME = "00000000000000000007.json"
 
+pytestmark = pytest.mark.timeout(240)  # the first one waits for Spark
+
 
 @pytest.fixture
 def store(warm_spark: WarmSpark) -> Any:

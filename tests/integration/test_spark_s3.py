@@ -16,6 +16,8 @@ from deltaq.worker.warm import WarmSpark
 from tests.support.s3 import S3Server
 from tests.support.store_jvm import hadoop_conf, store_jvm
 
+pytestmark = pytest.mark.timeout(240)  # the first one waits for Spark
+
 
 @pytest.fixture
 def session(warm_spark: WarmSpark) -> Any:
@@ -40,7 +42,6 @@ def test_both_engines_read_what_the_other_has_written(
     assert table.version() == 2
 
 
-@pytest.mark.timeout(120)
 def test_a_merge_and_an_overwrite_are_commits_like_others(session: Any, s3_url: str) -> None:
     from delta.tables import DeltaTable as Table
 
@@ -87,7 +88,6 @@ def test_keys_are_not_shown_in_what_spark_tells_of_its_settings(
     assert s3_server.secret_key not in str(rows)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("given", ["environment", "profile"])
 def test_an_account_is_found_as_by_the_tools_of_aws(
     spark_settings: Settings,
