@@ -252,6 +252,7 @@ def test_entries_stay_in_a_log_whose_table_says_so(
     assert versions(path / "_delta_log") == [0, 1, 2]
 
 
+@pytest.mark.timeout(300)
 def test_a_worker_that_leaves_all_writing_to_spark_has_it_look_after_tables(
     few: Settings, client: Client, warm_spark: WarmSpark
 ) -> None:
