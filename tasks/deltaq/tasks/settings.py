@@ -22,15 +22,14 @@ from pydantic_settings import (
 )
 
 from deltaq.tasks.errors import ConfigurationError
-from deltaq.tasks.location import Location, parse_location
 from deltaq.tasks.logs import LogFormat, LogLevel
 from deltaq.tasks.masking import masked_values
 from deltaq.tasks.policy import HOURS
 from deltaq.tasks.redis_url import SCHEMES, for_celery, with_certificates, with_password
 from deltaq.tasks.request import SAFE_RETENTION_HOURS
-from deltaq.tasks.s3 import S3Options
-from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.setting_errors import unreadable, wrong_values
+from deltaq.tasks.settings_spark import SparkSettings
+from deltaq.tasks.settings_storage import StorageSettings
 from deltaq.tasks.suggest import did_you_mean
 from deltaq.tasks.variable_files import VariableFiles, file_variable, variable_value
 
@@ -50,7 +49,7 @@ SECRETS = (
 )
 
 
-class Settings(BaseSettings):
+class Settings(SparkSettings, StorageSettings):
     """Everything that can be set. Durations are seconds, sizes bytes, unless a name says so.
 
     Build one with :func:`load_settings`, which turns mistakes into ``ConfigurationError``.
@@ -62,35 +61,8 @@ class Settings(BaseSettings):
         extra="forbid",
         env_ignore_empty=True,
         hide_input_in_errors=True,  # there may be a password in it
-        arbitrary_types_allowed=True,
     )
 
-    s3_endpoint: str | None = Field(
-        None,
-        pattern=r"^https?://[^/@]+/?$",
-        description="URL of an S3 server that is not AWS, as http://minio:9000.",
-    )
-    s3_region: str | None = Field(
-        None, pattern=r"^[a-z0-9-]+$", description="Region of the buckets. Default: us-east-1."
-    )
-    s3_path_style: bool | None = Field(
-        None,
-        description="The bucket is in a URL's path, not in its host. Default: with s3_endpoint.",
-    )
-    s3_access_key_id: str | None = Field(
-        None,
-        description="Account at S3. Default: as AWS's tools find it: environment, profile, web "
-        "identity, instance.",
-    )
-    s3_secret_access_key: SecretStr | None = Field(None, description="Its key.")
-    s3_session_token: SecretStr | None = Field(None, description="Its token, if it needs one.")
-    # After those by which an s3:// is reached.
-    lake: Location = Field(
-        description="Folder of the tables, a path or s3://bucket/folder; a table is a folder in it."
-    )
-    staging: Location | None = Field(
-        None, description="Folder of the staged files. Default: '.deltaq' in the lake."
-    )
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"), description="Redis that holds the queue."
     )
@@ -176,11 +148,6 @@ class Settings(BaseSettings):
         description="When maintenance nobody asked for may begin, as 22:00-06:00, UTC. "
         "Default: always.",
     )
-    backfill_sources: Annotated[tuple[Location, ...], NoDecode] = Field(
-        (),
-        description="Folders, or s3://bucket/folder, from which workers load files; in the "
-        "environment, with commas between them. Default: none, so that files are uploaded.",
-    )
     stop_timeout: float = Field(
         45.0, gt=0, description="A worker that was told to stop does so at once after this."
     )
@@ -213,65 +180,11 @@ class Settings(BaseSettings):
     native_max_bytes: int = Field(
         512 * MiB, gt=0, description="Work that touches more goes to Spark, with engine auto."
     )
-    spark: Literal["on", "off"] = Field("on", description="Off: no Spark and no Java needed.")
-    spark_master: str = Field(
-        "local[*]",
-        pattern=r"^(local(-cluster)?\[[^\]]+\]|local|yarn|(spark|k8s)://.+)$",
-        description="Where Spark's executors are: local[n] in the worker, else spark://host:7077, "
-        "k8s://https://host:6443.",
-    )
-    spark_memory: str = Field("1g", pattern=r"^\d+[mg]$", description="Heap of the driver.")
-    spark_executor_memory: str | None = Field(
-        None, pattern=r"^\d+[mg]$", description="Heap of an executor. Default: Spark's, 1g."
-    )
-    spark_executor_cores: int | None = Field(
-        None, gt=0, description="Cores of an executor. Default: 1, or all of a machine's."
-    )
-    spark_executors: int | None = Field(
-        None,
-        ge=0,
-        description="Executors that a worker has. Default: all that a standalone cluster has.",
-    )
-    spark_executors_max: int | None = Field(
-        None, gt=0, description="Executors that it may have while there is work for them."
-    )
-    spark_executors_wait: float = Field(
-        120.0, gt=0, description="A cluster that gives none for so long is left, and joined again."
-    )
-    spark_driver_host: str | None = Field(
-        None,
-        description="Name or address by which executors find this worker. Default: the machine's.",
-    )
-    spark_image: str | None = Field(
-        None,
-        validate_default=True,
-        description="Image of executors in Kubernetes, with the Spark that the worker has.",
-    )
-    spark_namespace: str | None = Field(
-        None, description="Namespace of executors in Kubernetes. Default: default."
-    )
-    spark_claim: str | None = Field(
-        None, description="Claim of the volume that executors in Kubernetes mount as the lake."
-    )
-    spark_conf: dict[str, str] = Field({}, description="More Spark settings.")
-    jars: Path = Field(
-        Path("~/.cache/deltaq/jars"), description="Folder where Delta's JARs are kept."
-    )
-    ivy_settings: Path | None = Field(
-        None, description="Ivy settings for a Maven repository other than Maven Central."
-    )
     tracing: bool = Field(False, description="Make spans of OpenTelemetry; needs deltaq[otel].")
     log_level: LogLevel = Field("INFO", description="What a worker logs: lines of at least this.")
     log_format: LogFormat = Field(
         "auto", description="Lines of json, or human; auto is human in a terminal."
     )
-
-    @pydantic.field_validator("lake", "staging", mode="before")
-    @classmethod
-    def _placed(cls, given: object, info: pydantic.ValidationInfo) -> object:
-        if given is None or isinstance(given, S3Path):
-            return given
-        return parse_location(str(given), cls._s3_options(info.data))
 
     @pydantic.field_validator(
         "jars",
@@ -284,39 +197,10 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
 
-    @pydantic.field_validator("s3_secret_access_key")
-    @classmethod
-    def _of_an_account(cls, key: SecretStr | None, info: pydantic.ValidationInfo) -> Any:
-        if (key is None) != (info.data.get("s3_access_key_id") is None):
-            raise ValueError("s3_access_key_id and s3_secret_access_key come together")
-        return key
-
-    @staticmethod
-    def _s3_options(values: dict[str, Any]) -> S3Options:
-        endpoint, path_style = values.get("s3_endpoint"), values.get("s3_path_style")
-        secret, token = values.get("s3_secret_access_key"), values.get("s3_session_token")
-        return S3Options(
-            endpoint=endpoint and endpoint.rstrip("/"),
-            region=values.get("s3_region"),
-            path_style=endpoint is not None if path_style is None else path_style,
-            access_key_id=values.get("s3_access_key_id"),
-            secret_access_key=secret.get_secret_value() if secret else None,
-            session_token=token.get_secret_value() if token else None,
-        )
-
     @pydantic.field_validator("queues", mode="before")
     @classmethod
     def _names(cls, queues: object) -> object:
         return [q.strip() for q in queues.split(",")] if isinstance(queues, str) else queues
-
-    @pydantic.field_validator("backfill_sources", mode="before")
-    @classmethod
-    def _folders(cls, folders: object, info: pydantic.ValidationInfo) -> object:
-        named = folders.split(",") if isinstance(folders, str) else folders
-        if not isinstance(named, list | tuple):
-            raise ValueError("it must be a list of folders")
-        options = cls._s3_options(info.data)
-        return [parse_location(str(folder).strip(), options) for folder in named]
 
     @pydantic.field_validator("policy_vacuum_hours")
     @classmethod
@@ -340,28 +224,6 @@ class Settings(BaseSettings):
             raise ValueError("it must be a name and a password in ASCII, with a colon between them")
         return auth
 
-    @pydantic.field_validator("spark_executors_max")
-    @classmethod
-    def _not_fewer(cls, most: int | None, info: pydantic.ValidationInfo) -> int | None:
-        least = info.data.get("spark_executors")
-        if most is not None and least is not None and most < least:
-            raise ValueError(f"fewer than spark_executors={least}")
-        return most
-
-    @pydantic.field_validator("spark_image")
-    @classmethod
-    def _of_pods(cls, image: str | None, info: pydantic.ValidationInfo) -> str | None:
-        if image is None and str(info.data.get("spark_master")).startswith("k8s://"):
-            raise ValueError("executors in Kubernetes need an image, as apache/spark:4.2.0")
-        return image
-
-    @pydantic.field_validator("spark_claim")
-    @classmethod
-    def _on_a_file_system(cls, claim: str | None, info: pydantic.ValidationInfo) -> str | None:
-        if claim is not None and isinstance(info.data.get("lake"), S3Path):
-            raise ValueError("a lake in S3 is mounted by nobody")
-        return claim
-
     @pydantic.field_validator("signing_key_old")
     @classmethod
     def _beside_another(cls, old: SecretStr | None, info: pydantic.ValidationInfo) -> Any:
@@ -384,11 +246,6 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> Any:
         shown = dict(super().__repr_args__())
         return {**shown, "spark_conf": masked_values(self.spark_conf)}.items()
-
-    @property
-    def staging_root(self) -> Location:
-        """Where staged files are. '.deltaq' can not be the name of a table."""
-        return self.staging or self.lake / ".deltaq"
 
     @property
     def queue_url(self) -> str:
