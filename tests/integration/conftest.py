@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from deltaq.client import Client
 from deltaq.tasks.location import Location
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.warm import WarmSpark
+from tests.support.load_bench import Loads
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
 from tests.support.s3 import S3Server
@@ -73,3 +75,26 @@ def shell(settings: Settings, tmp_path: Path) -> Shell:
 def twins(place: Location, warm_spark: WarmSpark) -> Twins:
     """Two tables, one for each engine."""
     return Twins(place, warm_spark)
+
+
+@pytest.fixture
+def loads(settings: Settings, tmp_path: Path) -> Iterator[Loads]:
+    """What of a worker concerns backfills."""
+    loads = Loads(settings, tmp_path)
+    yield loads
+    loads.close()
+
+
+@pytest.fixture
+def loader(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Loads]]:
+    """Make workers of other settings."""
+    made: list[Loads] = []
+
+    def make(**more: Any) -> Loads:
+        given = load_settings(**{**settings.model_dump(exclude_unset=True), **more})
+        made.append(Loads(given, tmp_path))
+        return made[-1]
+
+    yield make
+    for loads in made:
+        loads.close()
