@@ -108,6 +108,7 @@ def test_more_tables_than_one_call_looks_at_are_all_found(
     assert sweeper.sweep(hurried=True) == 1100
 
 
+@pytest.mark.on_disk("has a file in a folder's place")
 def test_what_puts_sweeps_off_is_told_once_and_so_is_its_end(
     settings: Settings, player: Player, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,6 +130,7 @@ def test_what_puts_sweeps_off_is_told_once_and_so_is_its_end(
     assert caplog.text.count("sweeps are put off") == 1
 
 
+@pytest.mark.on_disk("names files; see test_s3_staging.py")
 def test_what_a_killed_process_began_to_stage_goes_when_nobody_can_be_writing_it(
     settings: Settings, sweeper: Sweeper
 ) -> None:
