@@ -9,21 +9,23 @@ import contextlib
 import logging
 import os
 import secrets
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import psutil
+import redis
 import typer
 from rich.console import Console
 from tests.support.player import Player
 
 from benchmarks.run import PATIENCE, Run, race
-from benchmarks.scale_model import Costs, Deployment, Load, Point, fit, most
+from benchmarks.scale_model import Costs, Deployment, Load, Point, fit, most, request_milliseconds
 from benchmarks.scale_s3 import s3_costs
 from benchmarks.tables import frame
 from benchmarks.writers import clients
@@ -42,16 +44,25 @@ _MB = 1e6
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """A rate that the model was not fitted to: as it says, and as measured; requests a second."""
+    """Work that the model was not fitted to, as it says and as measured.
+
+    Attributes:
+        name: What was done.
+        predicted_ms, measured_ms: Core of clients, worker and Redis for a request.
+        predicted_rate, measured_rate: Requests a second, which are those of the machine, too: as
+            predicted if nobody else wants its cores.
+    """
 
     name: str
-    predicted: float
-    measured: float
+    predicted_ms: float
+    measured_ms: float
+    predicted_rate: float
+    measured_rate: float
 
     @property
     def off(self) -> float:
-        """By which part the prediction is off."""
-        return self.predicted / self.measured - 1
+        """By which part the cost is off."""
+        return self.predicted_ms / self.measured_ms - 1
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,62 +88,73 @@ def main(
         found = measure(run)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    for check in found.checks:
+    for one in found.checks:
         console.print(
-            f"{check.name}: {check.predicted:.0f}/s by the model, {check.measured:.0f}/s measured, "
-            f"{100 * check.off:+.0f} %"
+            f"{one.name}: {one.predicted_ms} ms for a request by the model, {one.measured_ms} ms "
+            f"measured, {100 * one.off:+.0f} %; {one.predicted_rate}/s and {one.measured_rate}/s"
         )
-    if not quick and any(abs(check.off) > TOLERANCE for check in found.checks):
+    if not quick and any(abs(one.off) > TOLERANCE for one in found.checks):
         console.print("[red]the model is off by more than it may be")
         raise typer.Exit(1)
 
 
 def measure(run: Run) -> Measured:
     """Measure everything on this machine."""
-    rest = {**_memory(run), **s3_costs(run)}
+    redis_base, kept = _redis(run)
+    rest = {**kept, **s3_costs(run)}
     with run.place() as place, run.system(place) as system, clients(system, _WRITERS) as made:
-        idle = _idle(run, system)
+        idle = (*_idle(run, system), redis_base)
+        rest["commit_seconds"] = _alone_seconds(run, made)
         points = {name: work(run, system, made) for name, work in _FITTED.items()}
         others = [work(run, system, made) for work in _CHECKED]
     cores, together = os.cpu_count() or 1, points["together"]
     used = together.client + together.worker + together.redis
-    rest["commit_seconds"] = _alone_seconds(points["alone"])
     rest["busy_share"] = min(1.0, used / together.seconds / cores)
     costs = fit(points, idle, rest)
     return Measured(
         cores=cores,
         costs=costs,
         points=[*points.values(), *others],
-        checks=[_check(point, costs, cores) for point in others],
+        checks=[check(point, costs, cores) for point in others],
     )
 
 
-def _check(point: Point, costs: Costs, cores: int) -> Check:
+def check(point: Point, costs: Costs, cores: int) -> Check:
     """Hold the model against a point, on one machine for all."""
-    load = Load(
-        tables=1_000_000,  # what one table carries is not what limits here
-        megabytes=point.megabytes / point.requests,
-        in_commit=point.requests / point.commits,
-    )
+    members = point.requests / point.commits
+    # What one table carries is not what limits here.
+    load = Load(tables=10**6, megabytes=point.megabytes / point.requests, in_commit=members)
     here = Deployment(workers=cores, concurrency=1000, outcome_days=0.0, shared_cores=cores)
-    predicted, _ = most(load, here, costs)
-    measured = point.requests / point.seconds
-    return Check(name=point.name, predicted=round(predicted, 1), measured=round(measured, 1))
+    idle = point.seconds * (costs.worker_idle + costs.redis_idle + costs.redis_base)
+    used = 1000 * (point.client + point.worker + point.redis) - idle
+    return Check(
+        name=point.name,
+        predicted_ms=round(request_milliseconds(load, members, costs), 2),
+        measured_ms=round(used / point.requests, 2),
+        predicted_rate=round(most(load, here, costs)[0], 1),
+        measured_rate=round(point.requests / point.seconds, 1),
+    )
 
 
-def _alone(run: Run, system: System, made: Sequence[Client]) -> Point:
-    """One append after the other to one table: each has a commit of its own."""
-    with _metered(run, system, "alone") as meter:
-        for number in range(run.size(200, 5)):
-            future = made[0].append("alone", frame(1, number))
-            future.result(PATIENCE)
-            meter.note(future, megabytes=_MEGABYTES)
-    return meter.point()
+def _alone_seconds(run: Run, made: Sequence[Client]) -> float:
+    """Tell how long one append takes from submission to outcome when nothing else is to do."""
+    run.say("one append after the other")
+    seconds = []
+    for number in range(run.size(50, 3)):
+        began = time.perf_counter()
+        made[0].append("alone", frame(1, number)).result(PATIENCE)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def _apart(run: Run, system: System, made: Sequence[Client]) -> Point:
+    """Ten writers that wait for each result: few appends share a commit."""
+    return _raced(run, system, made, "apart", each=run.size(60, 3), waiting=True)
 
 
 def _together(run: Run, system: System, made: Sequence[Client]) -> Point:
     """Ten writers that gather their futures: many appends share a commit."""
-    return _raced(run, system, made, "together", tables=1, each=run.size(300, 5))
+    return _raced(run, system, made, "together", each=run.size(300, 5))
 
 
 def _large(run: Run, system: System, made: Sequence[Client]) -> Point:
@@ -153,13 +175,12 @@ def _tables_200(run: Run, system: System, made: Sequence[Client]) -> Point:
 
 
 def _larger(run: Run, system: System, made: Sequence[Client]) -> Point:
-    """Ten writers, and frames of twenty thousand rows."""
-    return _raced(run, system, made, "frames of 20,000 rows", each=run.size(30, 2), rows=20_000)
+    """Ten writers, and frames of ten thousand rows."""
+    return _raced(run, system, made, "frames of 10,000 rows", each=run.size(60, 2), rows=10_000)
 
 
-_FITTED = {"alone": _alone, "together": _together, "large": _large}
+_FITTED = {"apart": _apart, "together": _together, "large": _large}
 _CHECKED = (_tables_200, _larger)
-_MEGABYTES = frame(1, 0).nbytes / _MB
 
 
 def _raced(
@@ -171,8 +192,12 @@ def _raced(
     each: int,
     tables: int = 1,
     rows: int = 1000,
+    waiting: bool = False,
 ) -> Point:
-    """Have each writer append to tables in turns, its own or, if there is one, that of all."""
+    """Have each writer append to tables in turns, its own or, if there is one, that of all.
+
+    With ``waiting`` a writer has a result before it writes again.
+    """
     frames = [frame(1, number, rows) for number in range(each)]
     prefix = name.replace(" ", "_").replace(",", "")
     futures: list[Future[Outcome]] = []
@@ -181,8 +206,11 @@ def _raced(
         return [f"{prefix}_{writer if tables > 1 else ''}_{n}" for n in range(tables)]
 
     def write(client: Client, writer: int) -> tuple[int, int]:
-        names = own(writer)
-        mine = [client.append(names[n % tables], one) for n, one in enumerate(frames)]
+        names, mine = own(writer), []
+        for number, one in enumerate(frames):
+            mine.append(client.append(names[number % tables], one))
+            if waiting:
+                mine[-1].result(PATIENCE)
         for future in mine:
             future.result(PATIENCE)
         futures.extend(mine)
@@ -205,7 +233,7 @@ class _Meter:
     def __init__(self, name: str, system: System) -> None:
         self._name = name
         self._worker = psutil.Process(system.worker_pids[0])
-        self._redis = psutil.Process(system.redis.pid)
+        self._redis = system.redis.connect()
         self._outcomes: list[Outcome] = []
         self._megabytes = 0.0
         self._began = self._read()
@@ -222,7 +250,7 @@ class _Meter:
 
     def point(self) -> Point:
         """Tell what it took."""
-        seconds, client, worker, redis = (round(value, 4) for value in self._took)
+        seconds, client, worker, of_redis = (round(value, 4) for value in self._took)
         return Point(
             name=self._name,
             requests=len(self._outcomes),
@@ -231,13 +259,13 @@ class _Meter:
             seconds=seconds,
             client=client,
             worker=worker,
-            redis=redis,
+            redis=of_redis,
         )
 
     def _read(self) -> list[float]:
-        others = [p.cpu_times() for p in (self._worker, self._redis)]
-        used = (t.user + t.system for t in others)
-        return [time.perf_counter(), time.process_time(), *used]
+        worker = self._worker.cpu_times()
+        redis_used = _redis_seconds(self._redis)
+        return [time.perf_counter(), time.process_time(), worker.user + worker.system, redis_used]
 
 
 @contextlib.contextmanager
@@ -248,10 +276,6 @@ def _metered(run: Run, system: System, name: str) -> Iterator[_Meter]:
     meter.stop()
 
 
-def _alone_seconds(alone: Point) -> float:
-    return alone.seconds / alone.requests
-
-
 def _idle(run: Run, system: System) -> tuple[float, float]:
     """Tell what a worker without work, and its Redis, use: milliseconds a second."""
     with _metered(run, system, "a worker without work") as meter:
@@ -260,32 +284,49 @@ def _idle(run: Run, system: System) -> tuple[float, float]:
     return 1000 * point.worker / point.seconds, 1000 * point.redis / point.seconds
 
 
-def _memory(run: Run) -> dict[str, float]:
-    """Tell what Redis keeps of a request that waits, and of one that is settled."""
-    run.say("memory of Redis")
-    tables, each = run.size(50, 5), 100
+def _redis(run: Run) -> tuple[float, dict[str, float]]:
+    """Tell what Redis uses by itself, milliseconds a second, and keeps of each request."""
+    run.say("Redis by itself")
     spawner = Spawner()
     with run.place() as place:
         server = RedisServer(place / "redis", spawner)
         server.start()
+        with server.connect() as client:
+            began, seconds = _redis_seconds(client), run.size(10, 1)
+            time.sleep(seconds)
+            by_itself = 1000 * (_redis_seconds(client) - began) / seconds
         player = Player(load_settings(lake=place / "lake", redis_url=server.url))
-
-        def used() -> int:
-            told = player.client.info("memory")
-            return int(told["used_memory"])
-
-        empty = used()
-        for number in range(tables * each):
-            player.inbox.submit(_request(f"t{number % tables}"))
-        waiting = used()
-        for number in range(tables):
-            player.commit_all(f"t{number}")
-        settled = used()
+        kept = _kept(player, tables=run.size(50, 5))
         player.client.close()
         server.stop()
     spawner.close()
-    count = tables * each
-    return {"waiting_bytes": (waiting - empty) / count, "outcome_bytes": (settled - empty) / count}
+    return by_itself, kept
+
+
+def _kept(player: Player, *, tables: int) -> dict[str, float]:
+    """Tell how many bytes Redis keeps of a request that waits, and of one that is settled."""
+
+    def used() -> int:
+        told: Any = player.client.info("memory")
+        return int(told["used_memory"])
+
+    count = 100 * tables
+    empty = used()
+    for number in range(count):
+        player.inbox.submit(_request(f"t{number % tables}"))
+    waiting = used()
+    for number in range(tables):
+        player.commit_all(f"t{number}")
+    return {
+        "waiting_bytes": (waiting - empty) / count,
+        "outcome_bytes": (used() - empty) / count,
+    }
+
+
+def _redis_seconds(client: redis.Redis) -> float:
+    """Tell the processor time that Redis has used, finer than the system tells it."""
+    told: Any = client.info("cpu")
+    return float(told["used_cpu_user"] + told["used_cpu_sys"])
 
 
 def _request(table: str) -> Append:

@@ -10,8 +10,8 @@ import msgspec
 
 #: Requests a second that AWS promises for each prefix: writes, and reads.
 S3_WRITES, S3_READS = 3500, 5500
-#: Share of its one core that Redis may use: beyond it whoever asks waits for others.
-_REDIS_SHARE = 0.7
+#: Share of their core that Redis, and a worker, may use: beyond it whoever asks waits for others.
+_REDIS_SHARE, _WORKER_SHARE = 0.7, 0.8
 #: Requests in one commit; the setting ``group_max_requests``.
 _MOST_IN_COMMIT = 500
 #: Steps in which the highest rate is looked for.
@@ -60,7 +60,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
         worker_request, worker_commit, worker_megabyte: Of the worker.
         worker_idle: Of a worker without work, a second.
         redis_request, redis_commit: Of Redis.
-        redis_idle: Of Redis for each worker without work, a second.
+        redis_idle, redis_base: Of Redis for each worker without work, and by itself, a second.
+        disk_megabyte: Milliseconds for which a disk is waited for.
         commit_seconds: From its beginning to its outcome, one small commit on a disk.
         busy_share: Part of the cores that was in use where they were what limited.
         waiting_bytes, outcome_bytes: Of Redis' memory, for each request that waits or is settled.
@@ -79,6 +80,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     redis_request: float
     redis_commit: float
     redis_idle: float
+    redis_base: float
+    disk_megabyte: float
     commit_seconds: float
     busy_share: float
     waiting_bytes: float
@@ -97,11 +100,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         tables: Over which requests are spread evenly.
         megabytes: Of each request's frame, in memory.
-        in_commit: Requests that share a commit; None for as many as come while one is made.
+        within: Seconds for which requests may wait: so that more share a commit, if need be.
+        in_commit: Requests that share a commit, if that is known.
     """
 
     tables: int
     megabytes: float = 0.03
+    within: float = 1.0
     in_commit: float | None = None
 
 
@@ -144,16 +149,11 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     add: str
 
 
-def in_commit(rate: float, load: Load, deployment: Deployment, costs: Costs) -> float:
-    """Tell how many requests share a commit at a rate: those that came while the last was made."""
+def in_commit(rate: float, load: Load) -> float:
+    """Tell how many requests may share a commit at a rate: those that come while the first waits."""
     if load.in_commit is not None:
         return load.in_commit
-    each = (costs.worker_request + costs.worker_megabyte * load.megabytes) / 1000
-    of_table = rate / load.tables
-    if of_table * each >= 1:
-        return _MOST_IN_COMMIT
-    alone = commit_seconds(0, load, deployment, costs)
-    return min(_MOST_IN_COMMIT, max(1.0, of_table * alone / (1 - of_table * each)))
+    return min(_MOST_IN_COMMIT, max(1.0, rate / load.tables * load.within))
 
 
 def commit_seconds(requests: float, load: Load, deployment: Deployment, costs: Costs) -> float:
@@ -165,20 +165,18 @@ def commit_seconds(requests: float, load: Load, deployment: Deployment, costs: C
 
 def uses(rate: float, load: Load, deployment: Deployment, costs: Costs) -> list[Use]:
     """Tell how much of everything is used at a rate of requests a second, the most used first."""
-    members = in_commit(rate, load, deployment, costs)
+    members = in_commit(rate, load)
     commits = rate / members
     seconds = commit_seconds(members, load, deployment, costs)
     worker = _worker_cores(rate, commits, load, costs)
     idle = deployment.workers * costs.worker_idle / 1000
     redis = (rate * costs.redis_request + commits * costs.redis_commit) / 1000
-    redis += deployment.workers * costs.redis_idle / 1000
+    redis += (deployment.workers * costs.redis_idle + deployment.redis * costs.redis_base) / 1000
     kept = rate * deployment.outcome_days * 86400 * costs.outcome_bytes
     longest = commit_seconds(_MOST_IN_COMMIT, load, deployment, costs)
     found = [
         _use("one table", rate / load.tables * longest / _MOST_IN_COMMIT, "divide the table"),
-        _use(
-            "cores of workers", (worker + idle) / (deployment.workers * costs.busy_share), "workers"
-        ),
+        _use("cores of workers", (worker + idle) / (deployment.workers * _WORKER_SHARE), "workers"),
         _use(
             "commits at once",
             commits * seconds / (deployment.workers * deployment.concurrency),
@@ -191,7 +189,10 @@ def uses(rate: float, load: Load, deployment: Deployment, costs: Costs) -> list[
             "a lower `outcome_ttl`, or memory",
         ),
     ]
-    if deployment.call_seconds is not None:
+    if deployment.call_seconds is None:
+        disk = rate * load.megabytes * costs.disk_megabyte / 1000
+        found.append(_use("the disk", disk, "a faster one, or S3"))
+    else:
         found += _s3_uses(rate, commits, deployment, costs)
     if deployment.shared_cores is not None:
         client = rate * (costs.client_request + costs.client_megabyte * load.megabytes) / 1000
@@ -212,6 +213,13 @@ def most(load: Load, deployment: Deployment, costs: Costs) -> tuple[float, list[
     return low, uses(low, load, deployment, costs)
 
 
+def request_milliseconds(load: Load, members: float, costs: Costs) -> float:
+    """Tell what a request costs clients, worker and Redis together, when so many share a commit."""
+    each = costs.client_request + costs.worker_request + costs.redis_request
+    bytes_ = (costs.client_megabyte + costs.worker_megabyte) * load.megabytes
+    return each + bytes_ + (costs.worker_commit + costs.redis_commit) / members
+
+
 def s3_calls(rate: float, commits: float, workers: int, costs: Costs) -> tuple[float, float]:
     """Tell how many calls of S3 a second write, and how many read."""
     writes = rate * costs.s3_writes_request + commits * costs.s3_writes_commit
@@ -227,25 +235,29 @@ def per_request_and_commit(one: Sized, other: Sized) -> tuple[float, float]:
     return _at_least_0(by_request), _at_least_0(by_commit)
 
 
-def fit(points: dict[str, Point], idle: tuple[float, float], rest: dict[str, float]) -> Costs:
+def fit(
+    points: dict[str, Point], idle: tuple[float, float, float], rest: dict[str, float]
+) -> Costs:
     """Find the constants.
 
     Args:
-        points: ``alone``: commits of one request each; ``together``: of many, where the cores are
-            what limits; ``large``: of large frames.
-        idle: Milliseconds of the processor a second of a worker without work, and of its Redis.
+        points: ``apart``: commits of few requests; ``together``: of many, where the cores are what
+            limits; ``large``: of large frames.
+        idle: Milliseconds of the processor a second of a worker without work, of its Redis, and of a
+            Redis without a worker.
         rest: The other constants, by name.
     """
-    alone, together, large = points["alone"], points["together"], points["large"]
-    worker_idle, redis_idle = idle
+    apart, together, large = points["apart"], points["together"], points["large"]
+    worker_idle, redis, redis_base = idle
     worker = per_request_and_commit(
-        *(p.sized(1000 * p.worker - worker_idle * p.seconds) for p in (alone, together))
+        *(p.sized(1000 * p.worker - worker_idle * p.seconds) for p in (apart, together))
     )
-    redis = per_request_and_commit(
-        *(p.sized(1000 * p.redis - redis_idle * p.seconds) for p in (alone, together))
+    of_redis = per_request_and_commit(
+        *(p.sized(1000 * p.redis - redis * p.seconds) for p in (apart, together))
     )
     client = 1000 * together.client / together.requests
     of_large = large.requests * worker[0] + large.commits * worker[1]
+    used = large.client + large.worker + large.redis + large.commits * rest["commit_seconds"]
     return Costs(
         client_request=client,
         client_megabyte=_at_least_0(1000 * large.client - large.requests * client)
@@ -254,9 +266,11 @@ def fit(points: dict[str, Point], idle: tuple[float, float], rest: dict[str, flo
         worker_commit=worker[1],
         worker_megabyte=_at_least_0(1000 * large.worker - of_large) / large.megabytes,
         worker_idle=worker_idle,
-        redis_request=redis[0],
-        redis_commit=redis[1],
-        redis_idle=redis_idle,
+        redis_request=of_redis[0],
+        redis_commit=of_redis[1],
+        redis_idle=_at_least_0(redis - redis_base),
+        redis_base=redis_base,
+        disk_megabyte=1000 * _at_least_0(large.seconds - used) / large.megabytes,
         **rest,
     )
 

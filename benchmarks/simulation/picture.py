@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
 
 from benchmarks.simulation.figures import Sample
 from benchmarks.simulation.play import Found
@@ -42,16 +42,17 @@ def _loads(samples: list[Sample]) -> list[tuple[float, float]]:
     """Tell the cores that Redis used between two samples."""
     return [
         (b.seconds, (b.redis_seconds - a.redis_seconds) / (b.seconds - a.seconds))
-        for a, b in zip(samples, samples[1:], strict=False)
+        for a, b in itertools.pairwise(samples)
     ]
 
 
 def _chart(title: str, line: list[tuple[float, float]], place: int, tell: str) -> str:
     left, bottom = _LEFT + place * (_LEFT + _WIDTH + _GAP // 2), _TOP + _HEIGHT
     most_x, most_y = (max(value, 1e-6) for value in map(max, zip(*line, strict=True)))
-    at: Callable[[float, float], str] = lambda x, y: (
-        f"{left + _WIDTH * x / most_x:.1f},{_TOP + _HEIGHT * (1 - y / most_y):.1f}"
-    )
+
+    def at(x: float, y: float) -> str:
+        return f"{left + _WIDTH * x / most_x:.1f},{_TOP + _HEIGHT * (1 - y / most_y):.1f}"
+
     parts = [
         f'<text class="head" x="{left}" y="30">{title}</text>',
         f'<path class="axis" d="M{left} {_TOP}V{bottom}H{left + _WIDTH}"/>',
