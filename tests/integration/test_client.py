@@ -43,7 +43,7 @@ from deltaq.client import (
 )
 from deltaq.client.listener import Listener
 from deltaq.tasks import keys
-from deltaq.tasks.location import Location
+from deltaq.tasks.location import Location, source_of
 from deltaq.tasks.query import Query, decode_query
 from deltaq.tasks.request import Append, Delete, Lane, Merge, Overwrite
 from deltaq.tasks.settings import Settings
@@ -86,7 +86,7 @@ def test_a_submitted_request_is_staged_and_queued_before_a_worker_is_there(
     assert (request.rows, request.partition_by, request.engine) == (2, ("symbol",), "spark")
     [file] = staged_files(settings)
     assert staged_request(file) == request
-    assert pq.read_table(file).to_pydict() == ROWS.to_pydict()
+    assert pq.read_table(source_of(file)).to_pydict() == ROWS.to_pydict()
     assert not future.done()
 
 

@@ -128,6 +128,12 @@ def as_rows(*rows: tuple[int | None, str | None, float | None]) -> Rows:
 ABC = ((1, "a", 1.0), (2, "b", 2.0), (3, "c", 3.0))
 
 
+@pytest.fixture(autouse=True)
+def _looks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the log before each commit, as a committer does for the first one, in S3 as well."""
+    monkeypatch.setattr("deltaq.worker.engines.native._TRUSTED", 0.0)
+
+
 @pytest.fixture
 def bench(place: Location) -> Bench:
     return Bench(place)
@@ -243,9 +249,9 @@ def test_a_table_that_was_replaced_by_another_is_noticed(abc: Bench) -> None:
     remove_folder(abc.path())
     write_deltalake(str(abc.path()), pa.table({"other": [1]}))
 
+    assert abc.engine.ledger("t", LEDGER) == -1  # as whoever takes the lease asks first
     with pytest.raises(SchemaMismatch):
         abc.apply(Append, prices(*ABC))
-    assert abc.engine.ledger("t", LEDGER) == -1
     remove_folder(abc.path())
     assert abc.engine.ledger("t", LEDGER) == -1
     assert abc.apply(Append, prices(*ABC)).version == 0
@@ -791,6 +797,7 @@ def test_optimize_compacts_files_and_the_ledger_moves_after_it(abc: Bench) -> No
     assert [len(committed_in(log_entry(abc.path(), v))) for v in (7, 8, 9, 10)] == [0, 1, 0, 1]
 
 
+@pytest.mark.on_disk("has checksums of Hadoop beside files")
 def test_vacuum_removes_what_no_version_needs_and_less_than_a_week_needs_force(abc: Bench) -> None:
     (old,) = abc.path().glob("*.parquet")
     checksum = old.with_name(f".{old.name}.crc")  # as Spark leaves beside what it writes

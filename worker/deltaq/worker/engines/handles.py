@@ -82,14 +82,16 @@ class Handle:
         """The columns of the existing table."""
         return pa.schema(self.existing().schema().to_arrow())
 
-    def refresh(self, *, trusted: float = 0.0) -> None:
+    def refresh(self, *, trusted: float = 0.0, alone: bool = True) -> None:
         """Bring it to the newest version, opening it if need be.
 
         Args:
             trusted: In S3, where a look at the log is a request, one of less than so many
                 seconds ago will do: a commit on what is not the newest version fails.
+            alone: No other worker has had the table since this one committed to it. Else
+                another table may have come under its name meanwhile.
         """
-        if self._table is None:
+        if self._table is None or (self.is_unidentified and not alone):
             self._open()
             return
         silent = time.monotonic() - self._looked_at
@@ -218,12 +220,13 @@ class Handles:
         self._known: OrderedDict[str, Handle] = OrderedDict()
 
     @contextmanager
-    def use(self, table: str, *, trusted: float = 0.0) -> Iterator[Handle]:
+    def use(self, table: str, *, trusted: float = 0.0, alone: bool = True) -> Iterator[Handle]:
         """Lend a table's handle, at the newest version, to one thread.
 
         Args:
             table: Its name.
             trusted: As for :meth:`Handle.refresh`.
+            alone: As there.
 
         Raises:
             NotNative: delta-rs cannot read the table.
@@ -233,7 +236,7 @@ class Handles:
         with handle.lock:
             try:
                 with native_errors(table):
-                    handle.refresh(trusted=trusted)
+                    handle.refresh(trusted=trusted, alone=alone)
                     yield handle
             except Exception:
                 # Whatever failed, the next one starts from what is in the log.

@@ -67,7 +67,8 @@ class NativeEngine:
 
     def ledger(self, table: str, app_id: str) -> int:
         """Read the last committed sequence from the table's newest version; -1 for none."""
-        with self._handles.use(table) as handle:
+        # Whoever takes a lease does this first.
+        with self._handles.use(table, alone=False) as handle:
             return handle.ledger(app_id)
 
     def apply(self, group: CommitGroup) -> Commit:
