@@ -67,8 +67,8 @@ def _order(job: Job, place: Path) -> list[Made]:
     adds = [action["add"] for action in read_commit(place, 1) if "add" in action]
     made = [Made(path=unquote(a["path"]), size_bytes=a["size"], stats=a["stats"]) for a in adds]
     for new in made:
-        with (place / new.path).open("rb") as file:
-            os.fsync(file.fileno())  # here, for it may take long
+        with (place / new.path).open("rb") as written:
+            os.fsync(written.fileno())  # here, for it may take long
     return made
 
 
