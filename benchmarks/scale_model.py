@@ -170,8 +170,7 @@ def uses(rate: float, load: Load, deployment: Deployment, costs: Costs) -> list[
     seconds = commit_seconds(members, load, deployment, costs)
     worker = _worker_cores(rate, commits, load, costs)
     idle = deployment.workers * costs.worker_idle / 1000
-    redis = (rate * costs.redis_request + commits * costs.redis_commit) / 1000
-    redis += (deployment.workers * costs.redis_idle + deployment.redis * costs.redis_base) / 1000
+    redis = redis_cores(rate, commits, deployment.workers, costs)
     kept = rate * deployment.outcome_days * 86400 * costs.outcome_bytes
     longest = commit_seconds(_MOST_IN_COMMIT, load, deployment, costs)
     found = [
@@ -211,6 +210,37 @@ def most(load: Load, deployment: Deployment, costs: Costs) -> tuple[float, list[
         else:
             high = middle
     return low, uses(low, load, deployment, costs)
+
+
+class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+    """What Redis uses when many workers ask it at once: cores without work, and at a rate.
+
+    Each request has a commit of its own.
+    """
+
+    workers: int
+    idle_cores: float
+    rate: float
+    cores: float
+
+
+def in_a_crowd(costs: Costs, crowd: Crowd) -> Costs:
+    """Take what Redis costs from where many ask at once: there it answers several in one go."""
+    idle = _at_least_0(1000 * crowd.idle_cores - costs.redis_base) / crowd.workers
+    both = 1000 * _at_least_0(crowd.cores - crowd.idle_cores) / crowd.rate
+    part = costs.redis_request / (costs.redis_request + costs.redis_commit)
+    return msgspec.structs.replace(
+        costs,
+        redis_idle=idle,
+        redis_request=both * part,
+        redis_commit=both * (1 - part),
+    )
+
+
+def redis_cores(rate: float, commits: float, workers: int, costs: Costs) -> float:
+    """Tell how many cores Redis uses."""
+    work = rate * costs.redis_request + commits * costs.redis_commit
+    return (work + workers * costs.redis_idle + costs.redis_base) / 1000
 
 
 def request_milliseconds(load: Load, members: float, costs: Costs) -> float:
@@ -282,7 +312,7 @@ def _worker_cores(rate: float, commits: float, load: Load, costs: Costs) -> floa
 
 def _s3_uses(rate: float, commits: float, deployment: Deployment, costs: Costs) -> list[Use]:
     writes, reads = s3_calls(rate, commits, deployment.workers, costs)
-    add = "nothing at first: S3 divides a busy prefix by itself"
+    add = "time, in which S3 divides a busy prefix"
     return [
         _use("writes of S3", writes / (S3_WRITES * deployment.prefixes), add),
         _use("reads of S3", reads / (S3_READS * deployment.prefixes), add),

@@ -8,9 +8,20 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.scale import Measured
-from benchmarks.scale_model import Costs, Deployment, Load, in_commit, most, s3_calls
+from benchmarks.scale_model import (
+    Costs,
+    Crowd,
+    Deployment,
+    Load,
+    in_a_crowd,
+    in_commit,
+    most,
+    redis_cores,
+    s3_calls,
+)
+from benchmarks.simulation.figures import Phase
 from benchmarks.simulation.picture import drawing
-from benchmarks.simulation.play import STEADY, Found, rows
+from benchmarks.simulation.play import BURST, IDLE, STEADY, Found, rows
 
 _ROOT = Path(__file__).parents[1]
 _RESULTS = _ROOT / "benchmarks" / "results"
@@ -47,11 +58,12 @@ def page() -> str:
     measured = msgspec.json.decode((_RESULTS / "scale.json").read_bytes(), type=Measured)
     found = simulated()
     text = PAGE.read_text()
+    crowded = in_a_crowd(measured.costs, _crowd(found))
     for marker, table in {
         "constants": _constants(measured.costs),
         "checks": _checks(measured),
-        "limits": _limits(measured.costs),
-        "simulation": _simulation(found, measured.costs),
+        "limits": _limits(crowded),
+        "simulation": _simulation(found, crowded),
     }.items():
         between = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
         text = between.sub(lambda m, new=table: m[1] + new + m[2], text)  # type: ignore[misc]
@@ -143,14 +155,10 @@ def _limits(costs: Costs) -> str:
 
 
 def _simulation(found: Found, costs: Costs) -> str:
-    cast, fair = found.cast, found.fairness
-    steady = next(phase for phase in found.phases if phase.name == STEADY)
+    cast, fair, burst = found.cast, found.fairness, _phase(found, BURST)
     (_, names), *told = rows(found.phases)
-    by_model = (
-        steady.requests / steady.seconds * (costs.redis_request + costs.redis_commit)
-        + cast.workers * costs.redis_idle
-        + costs.redis_base
-    ) / 1000
+    rate = burst.requests / burst.seconds
+    by_model = redis_cores(rate, rate, cast.workers, costs)
     return (
         f"{cast.tables:,} tables, {cast.workers} workers that make {cast.concurrency} commits of "
         f"{cast.commit_seconds:g} s at once, {cast.rate:g} requests a second.\n\n"
@@ -159,9 +167,26 @@ def _simulation(found: Found, costs: Costs) -> str:
         f"{found.misplaced} groups were out of order. Under the steady load Jain's index of the "
         f"tables' mean times is {fair.jain} (1 when all are served alike); the median of hot tables "
         f"is {fair.hot_median_seconds:.2f} s, of the others {fair.cold_median_seconds:.2f} s, and "
-        f"the slowest table took {fair.slowest_table_seconds:.2f} s. The model says "
-        f"{by_model:.2f} cores of Redis for the steady load; it used {steady.redis_cores:.2f}.\n"
+        f"the slowest table took {fair.slowest_table_seconds:.2f} s.\n\nFor a request with a commit "
+        f"of its own Redis uses {costs.redis_request + costs.redis_commit:.2f} ms of its core, for a "
+        f"worker without work {costs.redis_idle:.2f} ms a second, as idle workers and the steady "
+        f"load tell. For the burst, which does not, that makes {by_model:.2f} cores; it used "
+        f"{burst.redis_cores:.2f}.\n"
     )
+
+
+def _crowd(found: Found) -> Crowd:
+    steady = _phase(found, STEADY)
+    return Crowd(
+        workers=found.cast.workers,
+        idle_cores=_phase(found, IDLE).redis_cores,
+        rate=steady.requests / steady.seconds,
+        cores=steady.redis_cores,
+    )
+
+
+def _phase(found: Found, name: str) -> Phase:
+    return next(phase for phase in found.phases if phase.name == name)
 
 
 def _told(*values: float | None) -> list[str]:

@@ -6,12 +6,15 @@ import msgspec
 import pytest
 from benchmarks.scale_model import (
     Costs,
+    Crowd,
     Deployment,
     Load,
     Point,
     fit,
+    in_a_crowd,
     in_commit,
     most,
+    redis_cores,
     s3_calls,
     uses,
 )
@@ -91,6 +94,15 @@ def test_twice_as_many_workers_carry_twice_as_much_while_they_are_the_limit() ->
 
 def test_calls_of_s3_are_counted_by_requests_commits_and_workers() -> None:
     assert s3_calls(10, 5, 20, COSTS) == (10 * 2 + 5 * 3, 10 * 1 + 5 * 4 + 20 * 0.1)
+
+
+def test_the_costs_of_redis_in_a_crowd_lead_to_what_it_used_there() -> None:
+    crowd = Crowd(workers=100, idle_cores=0.02, rate=50, cores=0.06)
+    costs = in_a_crowd(COSTS, crowd)
+
+    assert redis_cores(0, 0, 100, costs) == pytest.approx(0.02)
+    assert redis_cores(50, 50, 100, costs) == pytest.approx(0.06)
+    assert costs.redis_commit == pytest.approx(3 * costs.redis_request)  # as it was
 
 
 def test_the_constants_are_found_in_what_they_lead_to() -> None:
