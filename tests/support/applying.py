@@ -81,6 +81,7 @@ class Applier:
         asked = Read(request_id=request_id, client_id=CLIENT_ID, table=self.table, **query)
         version, count = self.engine.read(asked, folder)
         rows = rows_in(folder)
+        self.staging.remove_folder(folder)
         assert rows is not None
         assert rows.num_rows == count
         return version, rows
