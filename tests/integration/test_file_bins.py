@@ -17,11 +17,14 @@ from deltaq.tasks.location import Location, create
 from deltaq.tasks.request import Optimize
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.engines import native_bins, native_optimize
+from deltaq.worker.engines.urls import open_table
 from deltaq.worker.groups import CommitGroup
 from deltaq.worker.maintenance import slicing
 from deltaq.worker.router import Performed
 from tests.support.bench import Bench
 from tests.support.log import actions, ledgers
+
+pytestmark = pytest.mark.on_disk("tables are written and looked at as files")
 
 FILES = 10
 MOMENT = datetime(2024, 5, 31, 12, tzinfo=UTC)
@@ -247,3 +250,19 @@ def test_a_bin_that_takes_long_is_cut_short_and_the_rest_comes_later(
     # By twos instead of threes, until what is left goes into one commit of delta-rs.
     assert told == [*range(FILES - 1, 2, -1), 1]
     assert keys_of(bench) == [*range(2 * FILES)]
+
+
+@pytest.mark.s3
+def test_files_are_put_together_wherever_the_lake_is(bench: Bench, client: Client) -> None:
+    for n in range(5):
+        appended = client.append("t", pa.table({"k": [n, 10 + n], "s": ["x", None]}))
+        bench.committer.drain("t")
+        appended.result(10)
+
+    optimized = client.optimize("t")
+    bench.committer.drain("t")
+
+    assert optimized.result(10).state is State.COMMITTED
+    found = open_table(bench.settings.lake / "t")
+    assert len(found.file_uris()) == 1
+    assert sorted(found.to_pyarrow_table()["k"].to_pylist()) == [*range(5), *range(10, 15)]

@@ -25,6 +25,8 @@ from tests.support.bench import Bench
 from tests.support.log import actions, ledgers
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.on_disk("elsewhere partitions are ordered as a whole")
+
 
 @pytest.fixture
 def bench(settings: Settings) -> Iterator[Bench]:
