@@ -36,7 +36,7 @@ def source_path(piece: Slice, folder: Location, allowed: Sequence[Location]) -> 
     raise InvalidRequest(
         f"{piece.path!r} is, by its path or by a link in it, outside the folders from which "
         f"workers may load ({named}): add its folder to backfill_sources in the settings of the "
-        "workers, or upload it with upload=True",
+        "workers, or upload it (upload=True, in a shell --upload)",
         details={"file": piece.path, "setting": "backfill_sources"},
     )
 
