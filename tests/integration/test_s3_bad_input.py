@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from deltaq.tasks import s3
 from deltaq.tasks.errors import ConfigurationError, DeltaqError
 from deltaq.tasks.location import Location
 from deltaq.tasks.request import Append, Delete, Merge, Overwrite, Request
+from deltaq.tasks.s3 import Bucket
 from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import StagingArea
@@ -22,8 +24,10 @@ from deltaq.worker.app import Worker
 from deltaq.worker.doctor.finding import Level
 from deltaq.worker.doctor.storage import check_storage
 from deltaq.worker.engines.native import NativeEngine
+from deltaq.worker.engines.spark import SparkEngine
 from deltaq.worker.lake import Lake
 from deltaq.worker.s3_check import require_s3
+from deltaq.worker.warm import WarmSpark
 from tests.support import s3_faults as faults
 from tests.support.applying import Applier
 from tests.support.bench import Bench
@@ -216,6 +220,50 @@ def _from(number: int) -> Any:
         return seen >= number
 
     return is_meant
+
+
+@pytest.fixture
+def by_spark(s3_server: S3Server, s3_proxy: S3Proxy, warm_spark: WarmSpark) -> Iterator[S3Path]:
+    """A bucket that the run's Spark reaches through the proxy."""
+    bucket = f"harmed-{secrets.token_hex(4)}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    context: Any = warm_spark.session(timeout=240).sparkContext
+    name = f"fs.s3a.bucket.{bucket}.endpoint"
+    context._jsc.hadoopConfiguration().set(name, s3_proxy.endpoint)
+    yield S3Path(Bucket(bucket, s3_server.options(s3_proxy.endpoint)), "lake")
+    context._jsc.hadoopConfiguration().unset(name)
+
+
+#: Calls of a commit by Spark, and the first of them that is refused.
+CALLS: dict[str, tuple[Callable[[Call], bool], int]] = {
+    "the log in the transaction": (lambda c: c.method == "GET" and "prefix" in c.query, 4),
+    "its size": (lambda c: "/requests/" in c.path and c.method == "HEAD", 2),
+    "the commit": (lambda c: c.method == "PUT" and "_delta_log" in c.path, 1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_whichever_call_of_spark_is_refused_a_commit_is_worth_another_try(
+    by_spark: S3Path, warm_spark: WarmSpark, s3_proxy: S3Proxy
+) -> None:
+    table = Applier(engine_on(by_spark), by_spark)
+    table.append(ROWS)
+    table.engine = SparkEngine(warm_spark, table.lake, table.staging)
+
+    for version, (is_meant, first) in enumerate(CALLS.values(), 1):
+        group = table.group(table.stage(Append, ROWS))
+        seen = _from(first)
+        s3_proxy.inflict(
+            faults.EXPIRED_TOKEN,
+            only=lambda c, m=is_meant, s=seen: m(c) and s(c),  # type: ignore[misc]
+        )
+        with pytest.raises(StorageUnavailable):
+            table.apply_group(group)
+        s3_proxy.heal()
+        assert table.apply_group(group).version == version
+
+    assert table.read().num_rows == 3 * (len(CALLS) + 1)
 
 
 @pytest.fixture

@@ -197,6 +197,8 @@ def spark_errors(table: str) -> Iterator[None]:
         raise EngineUnavailable(
             f"Spark's JVM does not answer: {type(exc).__name__}", table=table
         ) from exc
+    except OSError as exc:  # of a file that we look at ourselves
+        raise StorageUnavailable(f"table {table}: {exc}", table=table) from exc
 
 
 def translate(error: Exception, table: str) -> DeltaqError:

@@ -40,6 +40,8 @@ class _Guarded:
     ledger_at: LedgerAt
     #: Where a transaction found the ledger that somebody else had moved.
     moved_to: int | None = None
+    #: What was raised while Delta called us: it passes on the text alone.
+    raised: Exception | None = None
     #: Its commit was prepared; what follows in the thread, as auto-compaction, is Delta's own.
     done: bool = False
 
@@ -78,17 +80,25 @@ class Transactions:
         try:
             yield
         except Exception as exc:
-            if guarded.moved_to is None:
-                raise
-            raise ledger.moved(group, guarded.moved_to) from exc
+            if guarded.moved_to is not None:
+                raise ledger.moved(group, guarded.moved_to) from exc
+            if guarded.raised is not None and "Python Proxy" in str(exc):
+                raise guarded.raised from exc
+            raise
         finally:
             self._current.guarded = None
             self._observers.setObserver(before)
 
-    def _begin(self, transaction: Any) -> None:
+    def _begin(self, start: Any) -> Any:
         guarded: _Guarded = self._current.guarded
-        if guarded.done:
-            return
+        with _kept(guarded):
+            transaction = start.apply()
+            if not guarded.done:
+                self._watch(guarded, transaction)
+        return transaction
+
+    @staticmethod
+    def _watch(guarded: _Guarded, transaction: Any) -> None:
         version = int(transaction.readVersion())
         if version >= 0:
             reached = guarded.ledger_at(version)
@@ -98,17 +108,29 @@ class Transactions:
         # From here on a commit with this appId by somebody else is a conflict.
         transaction.readTxn().addOne(guarded.group.app_id)
 
-    def _prepare(self, actions: Any) -> Any:
+    def _prepare(self, prepare: Any) -> Any:
         guarded: _Guarded = self._current.guarded
-        if guarded.done or actions.getClass().getName() == _NOTHING:
-            return actions
-        guarded.done = True
-        group, now = guarded.group, self._option.apply(time.time_ns() // 1_000_000)
-        return actions.appended(self._set_transaction(group.app_id, group.sequence, now))
+        with _kept(guarded):
+            actions = prepare.apply()
+            if guarded.done or actions.getClass().getName() == _NOTHING:
+                return actions
+            guarded.done = True
+            group, now = guarded.group, self._option.apply(time.time_ns() // 1_000_000)
+            return actions.appended(self._set_transaction(group.app_id, group.sequence, now))
 
     def _abort(self) -> None:
         # OPTIMIZE begins another transaction when it loses to somebody else's.
         self._current.guarded.done = False
+
+
+@contextmanager
+def _kept(guarded: _Guarded) -> Iterator[None]:
+    """Keep what is raised, for whoever waits for the commit."""
+    try:
+        yield
+    except Exception as exc:
+        guarded.raised = exc
+        raise
 
 
 class _Observer:
@@ -121,7 +143,7 @@ class _Observer:
 
     def __init__(
         self,
-        begin: Callable[[Any], None],
+        begin: Callable[[Any], Any],
         prepare: Callable[[Any], Any],
         abort: Callable[[], None],
     ) -> None:
@@ -130,12 +152,10 @@ class _Observer:
         self._abort = abort
 
     def startingTransaction(self, start: Any) -> Any:
-        transaction = start.apply()
-        self._begin(transaction)
-        return transaction
+        return self._begin(start)
 
     def preparingCommit(self, prepare: Any) -> Any:
-        return self._prepare(prepare.apply())
+        return self._prepare(prepare)
 
     def beginDoCommit(self) -> None: ...
 
