@@ -80,8 +80,9 @@ def _die_at(moment: Moment) -> None:
 def _main(moment: str, lake: str, redis_url: str) -> None:
     little_at_a_time(setattr)
     _die_at(Moment(moment))
-    settings = load_settings(lake=lake, redis_url=redis_url, lease_ttl=0.5, maintenance_share=1)
-    Bench(settings).committer.drain("t")
+    bench = Bench(load_settings(lake=lake, redis_url=redis_url, maintenance_share=1))
+    while True:  # it hands the table back after some seconds
+        bench.committer.drain("t")
 
 
 if __name__ == "__main__":
