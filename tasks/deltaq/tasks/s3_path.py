@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, total_ordering
@@ -293,6 +293,13 @@ class S3Path:
             self._head()
         with self._errors(), contextlib.suppress(FileNotFoundError):
             obstore.delete(self.bucket.store, self.key)
+
+    def unlink_all(self, keys: Sequence[str]) -> None:
+        """Remove objects of its bucket, up to a thousand with one request, there or not."""
+        import obstore
+
+        with self._errors(), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self.bucket.store, keys)
 
     def remove_unchanged(self, etag: str | None) -> None:
         """Remove the object if it is the one that has this tag; it is no matter if it is not."""

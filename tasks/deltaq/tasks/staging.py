@@ -20,7 +20,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -221,6 +221,21 @@ class StagingArea:
         """
         with _removing(path):
             path.unlink(missing_ok=True)
+
+    @staticmethod
+    def remove_all(paths: Sequence[Location]) -> None:
+        """Remove staged files, in S3 with one request for many; as :meth:`remove`.
+
+        Raises:
+            StorageUnavailable: The storage refused; some of them may be left.
+        """
+        first = paths[0]
+        with _removing(first):
+            if isinstance(first, S3Path):
+                first.unlink_all([path.key for path in paths if isinstance(path, S3Path)])
+            else:
+                for path in paths:
+                    path.unlink(missing_ok=True)
 
     @staticmethod
     def remove_folder(path: Location) -> None:

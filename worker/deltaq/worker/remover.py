@@ -53,8 +53,9 @@ class Remover:
             self._remove(requests)
 
     def _remove(self, requests: Sequence[Request]) -> None:
-        for request in requests:
-            try:
-                self._staging.remove(self._staging.request_path(request.table, request.request_id))
-            except StorageUnavailable as exc:
-                logger.warning("%s; the sweeper will remove it", exc)
+        try:
+            self._staging.remove_all(
+                [self._staging.request_path(r.table, r.request_id) for r in requests]
+            )
+        except StorageUnavailable as exc:
+            logger.warning("%s; the sweeper will remove it", exc)

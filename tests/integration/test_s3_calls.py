@@ -1,4 +1,4 @@
-"""What a worker without work asks of S3, where each call is paid for."""
+"""What workers ask of S3, where each call is paid for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 
 from deltaq.tasks.connection import connect
 from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.service import Backfills
 from deltaq.worker.disks import Disks
 from tests.support.redis import RedisServer
@@ -65,3 +67,20 @@ def test_backfills_are_looked_for_now_and_then_and_after_a_hint(
 
     assert listings == 1
     assert s3_proxy.round_trips()["GET"] > 1
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_staged_files_are_removed_with_one_call_whether_all_are_there_or_not(
+    settings: Settings, s3_proxy: S3Proxy, missing: int
+) -> None:
+    staging = StagingArea(settings.staging_root)
+    paths = [staging.request_path("t", f"r{n}") for n in range(20)]
+    for path in paths[missing:]:
+        assert isinstance(path, S3Path)
+        path.write_bytes(b"rows")
+    s3_proxy.forget()
+
+    staging.remove_all(paths)
+
+    assert s3_proxy.round_trips() == {"POST": 1}
+    assert not any(path.exists() for path in paths)
