@@ -66,8 +66,8 @@ def run(settings: Settings, main: Main, **arguments: Any) -> None:
 
 def own_threads() -> list[str]:
     names = (t.name for t in threading.enumerate() if t.name.startswith("deltaq-"))
-    # That one belongs to the embedded systems of other tests and stays.
-    return [name for name in names if not name.startswith("deltaq-spawner")]
+    # These belong to the embedded systems of other tests, and to all that is in S3, and stay.
+    return [name for name in names if not name.startswith(("deltaq-spawner", "deltaq-fetch"))]
 
 
 async def until(condition: Callable[[], object], within: float = 10.0) -> None:
