@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from deltaq.tasks.errors import ConstraintViolated, InvalidFrame, SchemaMismatch
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import Append, Overwrite, Request
 from deltaq.worker.engines import Commit, NotNative
 from deltaq.worker.warm import WarmSpark
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def twins(tmp_path: Path, warm_spark: WarmSpark) -> Twins:
-    made = Twins(tmp_path, warm_spark)
+def twins(place: Location, warm_spark: WarmSpark) -> Twins:
+    made = Twins(place, warm_spark)
     made.both(lambda t: t.append(START))
     return made
 
