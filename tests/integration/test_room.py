@@ -145,6 +145,7 @@ def test_closing_the_client_ends_a_wait_for_room(client: Client, small: Settings
     assert len(staged_files(small)) == 1
 
 
+@pytest.mark.on_disk("S3 has no end")
 def test_a_disk_with_too_little_room_takes_no_file(settings: Settings) -> None:
     limit = 1 << 60
     with Client(settings, staging_min_free_bytes=limit) as client:

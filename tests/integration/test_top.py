@@ -104,6 +104,7 @@ def test_work_is_counted_between_the_signs_of_life_of_each_worker(
         assert watcher.look().commits_per_second == 2.0
 
 
+@pytest.mark.on_disk("S3 has no end")
 def test_the_disk_is_not_looked_at_each_time(settings: Settings) -> None:
     with Watcher(settings) as watcher:
         assert watcher.look().idle_tables == 0
