@@ -28,6 +28,8 @@ from tests.support.backfills import begin, manifest_of, parquet_parts
 from tests.support.load_bench import SCHEMA, Loads, prices
 from tests.support.places import on_disk
 
+pytestmark = pytest.mark.on_disk("looks into the folder of its table")
+
 
 @pytest.mark.timeout(300)
 def test_all_parts_become_one_commit_that_both_engines_read(

@@ -24,6 +24,8 @@ from tests.support.load_bench import SCHEMA, Loads, prices
 from tests.support.places import on_disk
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.on_disk("looks into the folder of its table")
+
 
 def test_a_part_whose_process_is_killed_is_begun_again_three_times(
     loads: Loads, monkeypatch: pytest.MonkeyPatch

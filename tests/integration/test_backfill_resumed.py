@@ -19,6 +19,8 @@ from tests.support.backfills import manifest_of, parquet_parts, prepare_here
 from tests.support.load_bench import SCHEMA, Loads, prices
 from tests.support.redis import RedisServer
 
+pytestmark = pytest.mark.on_disk("looks into the folder of its table")
+
 
 def _add_rule(path: Path) -> None:
     DeltaTable(str(path)).alter.add_constraint({"small": "id < 5000"})
