@@ -103,13 +103,13 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Location:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     """An empty place for a lake, on a disk or in S3, where delta-rs finds it as well."""
     if getattr(request, "param", request.config.getoption("storage")) == "disk":
-        return tmp_path
-    return _place_in_s3(request.getfixturevalue("s3_server"), monkeypatch)
+        yield tmp_path
+        return
+    with pytest.MonkeyPatch.context() as patch:  # a test may undo its own
+        yield _place_in_s3(request.getfixturevalue("s3_server"), patch)
 
 
 @pytest.fixture(scope="module")
