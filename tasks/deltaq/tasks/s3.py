@@ -61,7 +61,7 @@ class S3Options:
             endpoint = server._replace(netloc=f"{bucket}.{server.netloc}").geturl()
         options = {
             "aws_endpoint": endpoint,
-            "aws_region": self.region,
+            "aws_region": self.region or DEFAULT_REGION,
             "aws_access_key_id": self.access_key_id,
             "aws_secret_access_key": self.secret_access_key,
             "aws_session_token": self.session_token,
@@ -118,10 +118,7 @@ class Bucket:
         given = self.options.access_key_id is not None
         return S3Store(
             self.name,
-            config=cast(
-                "S3Config",
-                {"aws_region": DEFAULT_REGION, **self.options.for_object_store(self.name)},
-            ),
+            config=cast("S3Config", self.options.for_object_store(self.name)),
             client_options={
                 "allow_http": self.options.is_plain,
                 "timeout": timedelta(seconds=_TIMEOUT),
@@ -136,6 +133,9 @@ class Bucket:
         options = self.options.for_object_store(self.name)
         if self.options.is_plain:
             options["aws_allow_http"] = "true"
+        if self.options.access_key_id is None:
+            # Beside an endpoint delta-rs would ask nobody but the instance.
+            options["aws_force_credential_load"] = "true"
         return options
 
     @cached_property
@@ -152,7 +152,7 @@ class Bucket:
         return boto3.Session().client(
             "s3",
             endpoint_url=self.options.endpoint,
-            region_name=self.options.region or boto3.Session().region_name or DEFAULT_REGION,
+            region_name=self.options.region or DEFAULT_REGION,
             aws_access_key_id=self.options.access_key_id,
             aws_secret_access_key=self.options.secret_access_key,
             aws_session_token=self.options.session_token,
@@ -165,9 +165,12 @@ class Bucket:
 
     def _chain(self) -> Any:
         with _needs_extra():
+            from botocore.exceptions import BotoCoreError
             from obstore.auth.boto3 import Boto3CredentialProvider
         try:
             return Boto3CredentialProvider(ttl=timedelta(minutes=5))
+        except BotoCoreError as exc:  # an unknown profile, a file that does not parse
+            raise ConfigurationError(f"s3://{self.name}: no credentials: {exc}") from exc
         except ValueError as exc:
             raise ConfigurationError(
                 f"s3://{self.name}: no credentials: set s3_access_key_id and s3_secret_access_key, "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import Field, SecretStr
@@ -11,6 +14,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from deltaq.tasks.location import Location, parse_location
 from deltaq.tasks.s3 import S3Options
 from deltaq.tasks.s3_path import S3Path
+
+
+def _first_set(*variables: str) -> str | None:
+    """Read the first of AWS's own variables that is set."""
+    return next((found for name in variables if (found := os.environ.get(name))), None)
 
 
 class StorageSettings(BaseSettings):
@@ -57,6 +65,16 @@ class StorageSettings(BaseSettings):
             return given
         return parse_location(str(given), cls._s3_options(info.data))
 
+    @pydantic.field_validator("s3_path_style")
+    @classmethod
+    def _with_a_name(cls, path_style: bool | None, info: pydantic.ValidationInfo) -> bool | None:
+        host = urlsplit(str(info.data.get("s3_endpoint") or "")).hostname or ""
+        if path_style is False and re.fullmatch(r"[\d.]+|.*:.*", host):
+            raise ValueError(
+                f"s3_endpoint has the address {host}, which no bucket can be put before"
+            )
+        return path_style
+
     @pydantic.field_validator("s3_secret_access_key")
     @classmethod
     def _of_an_account(cls, key: SecretStr | None, info: pydantic.ValidationInfo) -> Any:
@@ -66,11 +84,14 @@ class StorageSettings(BaseSettings):
 
     @staticmethod
     def _s3_options(values: dict[str, Any]) -> S3Options:
-        endpoint, path_style = values.get("s3_endpoint"), values.get("s3_path_style")
+        endpoint = values.get("s3_endpoint") or _first_set(
+            "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"
+        )
+        path_style = values.get("s3_path_style")
         secret, token = values.get("s3_secret_access_key"), values.get("s3_session_token")
         return S3Options(
             endpoint=endpoint and endpoint.rstrip("/"),
-            region=values.get("s3_region"),
+            region=values.get("s3_region") or _first_set("AWS_REGION", "AWS_DEFAULT_REGION"),
             path_style=endpoint is not None if path_style is None else path_style,
             access_key_id=values.get("s3_access_key_id"),
             secret_access_key=secret.get_secret_value() if secret else None,

@@ -6,10 +6,13 @@ import logging
 import secrets
 import time
 
+from deltalake import DeltaTable
+
 from deltaq.tasks.errors import ConfigurationError, StorageUnavailable
 from deltaq.tasks.s3 import LASTING
 from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import Settings
+from deltaq.worker.engines.native_errors import FOREIGN
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +55,23 @@ def try_s3(folder: S3Path) -> float:
         seconds = time.perf_counter() - began
         _check_create(probe)
         probe.unlink(missing_ok=True)
+        if folder.bucket.options.access_key_id is None:
+            _check_delta(folder)
     except OSError as exc:
         kind = ConfigurationError if exc.errno in LASTING else StorageUnavailable
         raise kind(f"{folder}: cannot be used: {exc.strerror or exc}") from exc
     return seconds
+
+
+def _check_delta(folder: S3Path) -> None:
+    """See that delta-rs gets there, too: it finds its credentials by itself."""
+    try:
+        DeltaTable.is_deltatable(f"{folder}/.deltaq-probe", folder.bucket.delta_options)
+    except FOREIGN as exc:
+        raise ConfigurationError(
+            f"{folder}: cannot be reached by delta-rs, although obstore reaches it: "
+            f"{str(exc).strip()[:500]}"
+        ) from exc
 
 
 def _check_create(probe: S3Path) -> None:
