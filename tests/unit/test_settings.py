@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deltaq.tasks.errors import ConfigurationError
+from deltaq.tasks.s3 import Bucket, S3Options
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import load_settings
 
 
@@ -153,3 +156,25 @@ def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "deltaq.toml").write_text("lake = ")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_settings(lake="/lake")
+
+
+def test_s3_is_found_by_aws_s_own_variables_unless_settings_say_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def options(**given: Any) -> S3Options:
+        lake = load_settings(lake="s3://bucket/lake", **given).lake
+        assert isinstance(lake, S3Path)
+        return lake.bucket.options
+
+    assert options() == S3Options(path_style=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000/")
+    assert options() == S3Options(endpoint="http://minio:9000", region="eu-west-1")
+    monkeypatch.setenv("AWS_REGION", "eu-west-2")
+    given = options(s3_endpoint="https://s3.example", s3_path_style=False)
+    assert given == S3Options(endpoint="https://s3.example", region="eu-west-2", path_style=False)
+    for told in (given.for_object_store("b"), Bucket("b", given).delta_options):
+        assert told["aws_endpoint"] == "https://b.s3.example"
+        assert told["aws_region"] == "eu-west-2"
+    with pytest.raises(ConfigurationError, match="no bucket can be put before"):
+        options(s3_endpoint="http://10.0.0.1:9000", s3_path_style=False)
