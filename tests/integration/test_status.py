@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 
 from deltaq.client import Client, Lane
-from deltaq.tasks import keys
+from deltaq.client.look import Watcher
+from deltaq.tasks import keys, s3
+from deltaq.tasks.settings import Settings, load_settings
 from tests.support.player import Player
 from tests.support.requests import make_append
 
@@ -72,3 +75,26 @@ def test_a_thousand_tables_are_asked_for_together(client: Client, player: Player
 
 def _reads(player: Player) -> int:
     return int(player.client.info("stats")["total_reads_processed"])
+
+
+def test_the_queue_is_shown_while_the_lake_cannot_be_looked_at(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_RETRY", 0)
+    client.append("prices", pa.table({"n": [1]}))
+    away = load_settings(
+        lake="s3://lake/away",
+        redis_url=settings.redis_url,
+        s3_endpoint="http://127.0.0.1:1",
+        s3_access_key_id="a",
+        s3_secret_access_key="b",
+    )
+
+    with Watcher(away) as watcher:
+        look = watcher.look()
+
+    assert [table.table for table in look.tables] == ["prices"]
+    assert look.unseen is not None
+    assert (
+        "s3://lake/away: cannot be looked at: http://127.0.0.1:1 cannot be reached" in look.unseen
+    )

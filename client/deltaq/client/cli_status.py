@@ -149,7 +149,9 @@ def _words(look: Look) -> list[str]:
         return [look.problem]
     idle = [] if look.tables else ["no requests wait"]
     dead = [f"{counted(look.dead_letters, 'dead letter')} (deltaq dead-letters)"]
-    return [*idle, *told_of_workers(look.workers), *(dead if look.dead_letters else [])]
+    unseen = [look.unseen] if look.unseen else []
+    told = told_of_workers(look.workers)
+    return [*idle, *told, *(dead if look.dead_letters else []), *unseen]
 
 
 def _line(status: TableStatus, rate: float | None) -> str:

@@ -38,6 +38,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         commits_per_second: Commits that they made in that time.
         workers: Those that run, and those that lately went silent.
         dead_letters: How many requests are given up.
+        unseen: Why the lake's tables and the dead letters are those of an earlier look.
         problem: Why there was nothing to see.
     """
 
@@ -48,6 +49,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     commits_per_second: float = 0.0
     workers: list[WorkerStatus] = []
     dead_letters: int = 0
+    unseen: str | None = None
     problem: str | None = None
 
 
@@ -99,6 +101,7 @@ class Watcher:
             commits_per_second=self._committing.per_second(workers),
             workers=workers,
             dead_letters=self._disk.dead_letters,
+            unseen=self._disk.unseen,
         )
 
     def look_or_tell(self) -> Look:
@@ -141,11 +144,16 @@ class _Disk:
         self._due = 0.0
         self.tables: set[str] = set()
         self.dead_letters = 0
+        self.unseen: str | None = None
 
     def look(self) -> None:
         if time.monotonic() < self._due:
             return
-        self.tables = set(islice(table_names(self._lake), _MOST_COUNTED))
-        letters = islice(self._graves.glob("*/*.json"), _MOST_COUNTED)
-        self.dead_letters = sum(1 for _ in letters)
+        try:
+            self.tables = set(islice(table_names(self._lake), _MOST_COUNTED))
+            letters = islice(self._graves.glob("*/*.json"), _MOST_COUNTED)
+            self.dead_letters = sum(1 for _ in letters)
+            self.unseen = None
+        except OSError as exc:
+            self.unseen = f"{self._lake}: cannot be looked at: {exc.strerror or exc}"
         self._due = time.monotonic() + _DISK_EVERY

@@ -123,6 +123,8 @@ def _totals(look: Look, width: int) -> Iterator[Line]:
     if look.dead_letters:
         facts = [f"{counted(look.dead_letters, 'request')} given up", "see deltaq dead-letters"]
         yield from _total("dead", facts, width, _BAD)
+    if look.unseen:
+        yield from _total("unseen", look.unseen.split(" "), width, _BAD, between=" ")
 
 
 def _worker_totals(workers: Sequence[WorkerStatus], width: int) -> Iterator[Line]:
