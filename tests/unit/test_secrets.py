@@ -115,6 +115,7 @@ def test_a_private_redis_asks_for_no_password_of_another(
         assert system.env["DELTAQ_SIGNING_KEY"] == "k" * 40  # for the workers
         assert "k" * 40 not in str(_without_secrets(system.env))
         assert "DELTAQ_REDIS_URL" in _without_secrets(system.env)
+        assert Path(_without_secrets(system.env)["DELTAQ_SIGNING_KEY_FILE"]).is_absolute()
     finally:
         system.stop()
 

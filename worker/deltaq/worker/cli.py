@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -16,6 +17,7 @@ import typer
 from deltaq.tasks.errors import ConfigurationError, DeltaqError
 from deltaq.tasks.logs import LogFormat, LogLevel, secrets_of, set_up_logging
 from deltaq.tasks.settings import SECRETS, load_settings, variable_of
+from deltaq.tasks.variable_files import file_variable
 from deltaq.tasks.verbs import QUEUE, SYSTEM, Code, Json, Lake, RedisUrl, Verbs
 from deltaq.worker.cli_doctor import doctor
 from deltaq.worker.cli_flower import flower
@@ -152,9 +154,14 @@ def dev(
 
 
 def _without_secrets(variables: dict[str, str]) -> dict[str, str]:
-    """Leave out what the other terminal has, too, if it should; the private Redis has no password."""
+    """Leave out secrets, which the other terminal has if it should; name their files.
+
+    The private Redis has no password.
+    """
     secret = {variable_of(name) for name in SECRETS if name != "redis_url"}
-    return {name: value for name, value in variables.items() if name not in secret}
+    files = {file_variable(name) for name in secret} & os.environ.keys()
+    told = {name: value for name, value in variables.items() if name not in secret}
+    return told | {name: str(Path(os.environ[name]).absolute()) for name in sorted(files)}
 
 
 @app.command(rich_help_panel=SYSTEM)
