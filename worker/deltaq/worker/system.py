@@ -54,7 +54,7 @@ class System:
         # The password is that of another Redis: ours has none.
         own = {
             "redis_url": SecretStr(self.redis.url),
-            "redis_password": None,
+            "redis_password": None,  # nosec B105
             "backfill_sources": given.backfill_sources or _anywhere(given.lake),
         }
         self.settings: Settings = given.model_copy(update=own)
