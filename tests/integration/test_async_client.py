@@ -64,10 +64,13 @@ def run(settings: Settings, main: Main, **arguments: Any) -> None:
     wait_until(lambda: not own_threads(), saying=own_threads)
 
 
+#: Threads of the embedded systems and the committers of other tests, and of all that is in S3.
+_OF_OTHERS = ("deltaq-spawner", "deltaq-remover", "deltaq-fetch")
+
+
 def own_threads() -> list[str]:
     names = (t.name for t in threading.enumerate() if t.name.startswith("deltaq-"))
-    # These belong to the embedded systems of other tests, and to all that is in S3, and stay.
-    return [name for name in names if not name.startswith(("deltaq-spawner", "deltaq-fetch"))]
+    return [name for name in names if not name.startswith(_OF_OTHERS)]
 
 
 async def until(condition: Callable[[], object], within: float = 10.0) -> None:

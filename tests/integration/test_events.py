@@ -276,7 +276,7 @@ def test_of_what_was_found_only_the_cancelled_is_told_again(
     player.commit_all("a")
 
     assert [o.request_id for o in lookout.look().cancelled] == [cancelled.request_id]
-    assert committed.done()
+    assert committed.result(10).version == 7
     assert lookout.look().cancelled == []
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyspark
+from py4j import java_gateway, protocol
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
 
@@ -86,9 +87,13 @@ def store_jvm(settings: Settings, kind: str, conf: Mapping[str, str]) -> Iterato
     gateway = JavaGateway(
         gateway_parameters=GatewayParameters(port=port, auth_token=secret, auto_convert=True)
     )
+    # Once there was a session of Spark, pyspark asks its JVM about the exceptions of all others.
+    answers_to = java_gateway.get_return_value
+    java_gateway.get_return_value = protocol.get_return_value
     try:
         yield StoreJvm(gateway.jvm, kind, conf)
     finally:
+        java_gateway.get_return_value = answers_to
         gateway.shutdown()
         process.kill()
         process.stdin.close()
