@@ -31,6 +31,7 @@ def does(kind: type[Request], **fields: Any) -> Act:
 
 def put(twins: Twins, name: str, rows: pa.Table) -> None:
     for applier in (twins.native, twins.spark):
+        (applier.path / name).unlink(missing_ok=True)
         with create(applier.path / name) as file:
             pq.write_table(rows, file)
 
