@@ -217,9 +217,11 @@ def test_dev_ends_all_its_processes_on_ctrl_c(lake: Path) -> None:
         text=True,
     )
     assert dev.stdout is not None
-    said = [dev.stdout.readline() for _ in range(2)]
-    assert any(line.startswith("export DELTAQ_REDIS_URL=") for line in said)
-    assert any(line.startswith("export DELTAQ_LAKE=") for line in said)
+    said: set[str] = set()
+    while not {"export DELTAQ_REDIS_URL", "export DELTAQ_LAKE"} <= said:
+        line = dev.stdout.readline()
+        assert line, said
+        said.add(line.partition("=")[0])
     family = _descendants(dev.pid)
     assert len(family) >= 2
 
