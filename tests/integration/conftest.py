@@ -12,6 +12,7 @@ from deltaq.client import Client
 from deltaq.tasks.location import Location
 from deltaq.tasks.settings import Settings, load_settings
 from deltaq.worker.warm import WarmSpark
+from tests.support.bench import Bench
 from tests.support.load_bench import Loads
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
@@ -98,3 +99,11 @@ def loader(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Loads]]
     yield make
     for loads in made:
         loads.close()
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    """A committer whose slices do not rest: what happens between two is the test's to say."""
+    bench = Bench(load_settings(**settings.model_dump(exclude_unset=True), maintenance_share=1))
+    yield bench
+    bench.close()

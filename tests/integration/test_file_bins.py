@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ from deltalake.transaction import AddAction
 from deltaq.client import Client, State
 from deltaq.tasks.location import Location, create
 from deltaq.tasks.request import Optimize
-from deltaq.tasks.settings import Settings, load_settings
+from deltaq.tasks.settings import Settings
 from deltaq.worker.engines import native_bins, native_optimize
 from deltaq.worker.engines.urls import open_table
 from deltaq.worker.groups import CommitGroup
@@ -28,14 +27,6 @@ pytestmark = pytest.mark.on_disk("tables are written and looked at as files")
 
 FILES = 10
 MOMENT = datetime(2024, 5, 31, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    # Slices do not rest: what happens between two of them is the test's to say.
-    bench = Bench(load_settings(**settings.model_dump(exclude_unset=True), maintenance_share=1))
-    yield bench
-    bench.close()
 
 
 @pytest.fixture(autouse=True)

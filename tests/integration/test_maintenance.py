@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -22,14 +21,6 @@ from tests.support.log import actions
 from tests.support.shell import Shell
 
 DAYS = [f"d{n}" for n in range(6)]
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    # Slices do not rest: what happens between two of them is the test's to say.
-    bench = Bench(load_settings(**settings.model_dump(exclude_unset=True), maintenance_share=1))
-    yield bench
-    bench.close()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from deltalake import DeltaTable, write_deltalake
 from deltaq.client import Client, Future, Outcome, State
 from deltaq.tasks import keys
 from deltaq.tasks.request import Optimize, new_request_id
-from deltaq.tasks.settings import Settings, load_settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import native_optimize
 from deltaq.worker.engines.native_ordering import Ordering
@@ -26,14 +25,6 @@ from tests.support.log import actions, ledgers
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.on_disk("elsewhere partitions are ordered as a whole")
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    # Slices do not rest: what happens between two of them is the test's to say.
-    bench = Bench(load_settings(**settings.model_dump(exclude_unset=True), maintenance_share=1))
-    yield bench
-    bench.close()
 
 
 @pytest.fixture(autouse=True)
