@@ -111,7 +111,7 @@ def _open(core: AsyncCore, backfill_id: str) -> Backfill:
 
 
 def _manifest_if_any(backfill: Backfill) -> Manifest | None:
-    return backfill.manifest() if (backfill.folder / "manifest.json").exists() else None
+    return backfill.manifest() if (backfill.folder / "manifest.json").is_file() else None
 
 
 def _check_same(order: Order, known: Manifest) -> None:
@@ -327,7 +327,7 @@ def _manifest(core: AsyncCore, backfill: Backfill) -> Manifest:
     try:
         return backfill.manifest()
     except StagedDataMissing as exc:
-        if (backfill.folder / "manifest.json").exists():
+        if (backfill.folder / "manifest.json").is_file():
             raise
         meant = did_you_mean(backfill.backfill_id, list_backfills(core.staging))
         raise InvalidRequest(

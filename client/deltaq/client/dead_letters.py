@@ -88,7 +88,7 @@ def find_dead_letter(staging: StagingArea, request_id: str, table: str | None = 
     if not table and dead.is_dir():
         folders = dead.iterdir()
     paths = (folder / f"{request_id}.parquet" for folder in folders)
-    found = list(_opened(path for path in paths if path.exists()))
+    found = list(_opened(path for path in paths if path.is_file()))
     if not found:
         raise InvalidRequest(
             f"there is no dead letter {request_id}; 'deltaq dead-letters' lists them",

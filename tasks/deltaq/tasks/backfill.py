@@ -312,7 +312,7 @@ def list_backfills(area: StagingArea) -> Iterator[str]:
             check_request_id(name)
         except DeltaqError:
             continue  # nobody's backfill
-        if (root / name / "manifest.json").exists():
+        if (root / name / "manifest.json").is_file():
             yield name
 
 
@@ -326,7 +326,7 @@ def unbegun(area: StagingArea, *, older_than: float) -> Iterator[Location]:
     limit = time.time() - older_than
     with storage_errors(root):
         for folder in root.iterdir() if root.is_dir() else ():
-            if (folder / "manifest.json").exists():
+            if (folder / "manifest.json").is_file():
                 continue
             inside = folder.walk_files() if isinstance(folder, S3Path) else _all(folder)
             if max((file.stat().st_mtime for file in inside), default=0.0) < limit:

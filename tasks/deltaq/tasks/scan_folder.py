@@ -101,19 +101,15 @@ class ScanFolder:
         """Find a part; None if it is not there."""
         for suffix in _SUFFIXES:
             file = self.path / f"part-{number:06d}{suffix}"
-            if file.exists():
+            if file.is_file():
                 return file
         return None
-
-    def remove(self) -> None:
-        """Remove it with all parts."""
-        remove_folder(self.path)
 
     def give_up(self, *, is_done: bool) -> None:
         """Remove what is left, and leave word if the worker is still at it."""
         for _ in range(3):  # it may put down a part meanwhile
             with contextlib.suppress(OSError):
-                self.remove()
+                remove_folder(self.path)
                 break
         if is_done:
             return

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from deltaq.tasks.errors import InvalidSignature, StagedDataMissing, StorageUnavailable
-from deltaq.tasks.location import Location, move, sync_folder
+from deltaq.tasks.location import Location, sync_folder
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.staging import StagingArea
 
 if TYPE_CHECKING:
@@ -49,12 +50,16 @@ class SignedFiles:
         Raises:
             StorageUnavailable: The storage refused.
         """
+        if isinstance(path, S3Path):  # where a put replaces
+            with storage_errors(path):
+                path.write_bytes(self._wire(value))
+            return
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             with self._area.create(temporary) as file:
                 file.write(self._wire(value))
             with storage_errors(path):
-                move(temporary, path)
+                temporary.rename(path)
                 sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)

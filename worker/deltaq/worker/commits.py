@@ -83,7 +83,7 @@ def commits_after(path: Location, table: str, place: Place | None) -> dict[str, 
     return {
         "commits": commits,
         "place": _place(last),
-        "more": log_entry(path, version + 1).exists(),
+        "more": log_entry(path, version + 1).is_file(),
     }
 
 
@@ -94,7 +94,7 @@ def _resumed(path: Location, table: str, place: Place) -> int:
         mark = _mark(log_entry(path, version))
         if mark is not None:
             return version if place.mark in ("", mark) else -1
-    if log_entry(path, version + 1).exists():
+    if log_entry(path, version + 1).is_file():
         return version
     entries = log_entries(path)
     if not entries:

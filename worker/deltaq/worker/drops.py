@@ -91,9 +91,9 @@ class Drops:
             self._empty(self._grave(request))
             for grave in self._graves():
                 word = grave / _WORD
-                if word.exists() and word.stat().st_mtime < time.time() - self._keep:
+                if word.is_file() and word.stat().st_mtime < time.time() - self._keep:
                     remove_folder(grave)
-                elif not self._staging.request_path(grave.parent.name, grave.name).exists():
+                elif not self._staging.request_path(grave.parent.name, grave.name).is_file():
                     self._empty(grave)  # acknowledged, by a worker that died before this
         except OSError as exc:
             raise _unwritable(self._lake.root / ".dropped", exc) from exc

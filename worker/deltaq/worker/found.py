@@ -69,7 +69,7 @@ def of_unknown(file: Location) -> Found | None:
         request = staged_request(file)
     except (StagedDataMissing, InvalidRequest, InvalidTableName) as exc:
         # Its owner may have removed it meanwhile.
-        return _found(file, Action.KEEP, exc.message) if file.exists() else None
+        return _found(file, Action.KEEP, exc.message) if file.is_file() else None
     if (request.table, request.request_id) != (file.parent.name, file.stem):
         reason = f"{file}: holds request {request.request_id} on table {request.table}"
         return _found(file, Action.KEEP, reason)

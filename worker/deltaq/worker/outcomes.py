@@ -138,7 +138,7 @@ def bury(staging: StagingArea, outcome: Outcome) -> None:
         StorageUnavailable: The file cannot be moved now; doing it again is safe.
     """
     staged = staging.request_path(outcome.table, outcome.request_id)
-    if staged.exists():
+    if staged.is_file():
         grave = staging.dead_path(outcome.table, outcome.request_id)
         staging.bury(staged, grave, msgspec.json.encode(outcome.error))
 

@@ -239,7 +239,7 @@ class Recovery:
         path, version = self._lake.path(lease.table), found.version
         if version is not None and version not in synced:
             # Whoever committed it may have died, machine and all, before the commit was synced.
-            if ledger.log_entry(path, version).exists():
+            if ledger.log_entry(path, version).is_file():
                 sync_commit(path, version)
             synced.add(version)
         if found.committed is not None:

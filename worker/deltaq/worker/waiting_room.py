@@ -116,7 +116,7 @@ class WaitingRoom:
     def _behind(self, query: Query) -> VersionNotReached | None:
         for table, needed in needed_versions(query).items():
             path = self._lake.path(table)
-            if log_entry(path, needed).exists():  # the cheap look
+            if log_entry(path, needed).is_file():  # the cheap look
                 continue
             newest = next((int(entry.stem) for entry in log_entries(path)), None)
             if newest is None or newest < needed:

@@ -123,7 +123,7 @@ def too_early(text: str, *, name: str, path: Location) -> VersionNotFound:
     oldest = oldest_version(path)
     entry = log_entry(path, oldest)
     since = ""
-    if entry.exists():
+    if entry.is_file():
         began = datetime.fromtimestamp(entry.stat().st_mtime, UTC).isoformat(timespec="seconds")
         since = f", with version {oldest} at {began}"
     return VersionNotFound(

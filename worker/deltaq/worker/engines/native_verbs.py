@@ -153,7 +153,7 @@ def _check_files(handle: Handle, request: Restore, version: int) -> None:
     """
     told = open_table(handle.path, version=version).get_add_actions(flatten=True)
     files = [handle.path / unquote(name) for name in told.column("path").to_pylist()]
-    gone = [file for file in files if not file.exists()]
+    gone = [file for file in files if not file.is_file()]
     if gone:
         raise VersionNotFound(
             f"table {request.table}: version {version} cannot be restored: {len(gone)} of its "
