@@ -20,7 +20,7 @@ from deltaq.tasks.s3_path import S3Path
 Location: TypeAlias = Path | S3Path
 
 #: Of compressed text, by the ending of its name.
-_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _URL = re.compile(r"([a-z0-9+]+)://(.*)", re.IGNORECASE)
 #: As AWS allows them, and without what a URL gives a meaning.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -43,13 +43,12 @@ def parse_location(text: str, options: S3Options) -> Location:
         return Path("/" + rest.lstrip("/"))
     if scheme not in ("s3", "s3a"):
         raise ValueError(f"{scheme}:// is not supported; it may be a path or s3://bucket/folder")
-    bucket, _, key = rest.partition("/")
-    if not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"{bucket!r} cannot be the name of a bucket in S3")
-    parts = [part for part in key.split("/") if part]
-    if ".." in parts or "." in parts or not _KEY.fullmatch(key):
+    found = _in_s3(rest, options)
+    if not _BUCKET.fullmatch(found.bucket.name):
+        raise ValueError(f"{found.bucket.name!r} cannot be the name of a bucket in S3")
+    if {".", ".."}.intersection(found.key.split("/")) or not _KEY.fullmatch(found.key):
         raise ValueError("the folder in the bucket may have letters, digits and _./=+@- only")
-    return S3Path(Bucket(bucket, options), "/".join(parts))
+    return found
 
 
 @contextlib.contextmanager
@@ -75,6 +74,11 @@ def create(location: Location) -> Iterator[BinaryIO]:
         sync_folder(location.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def create_unsynced(location: Location) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Write a file of a name that nobody else has: on a disk it is there at once, and not synced."""
+    return location.create() if isinstance(location, S3Path) else location.open("xb")
 
 
 def make_folder(folder: Location) -> None:
@@ -134,7 +138,7 @@ def source_of(location: Location) -> Any:
 def text_stream(location: Location) -> pa.NativeFile:
     """Open a file that is decompressed as its name says."""
     if isinstance(location, S3Path):
-        codec = _CODECS.get(location.suffix.lower())
+        codec = CODECS.get(location.suffix.lower())
         opened = location.open_input()
         return pa.CompressedInputStream(opened, codec) if codec else opened
     return pa.input_stream(str(location), compression="detect")
@@ -144,11 +148,15 @@ def below(folder: Location, text: str) -> Location:
     """Locate what a text names: a URL, an absolute path, or a path in a folder."""
     if not text.startswith("s3://"):
         return Path(text) if text.startswith("/") else folder / text
-    bucket, _, key = text.removeprefix("s3://").partition("/")
-    if isinstance(folder, S3Path):
-        parts = [part for part in key.split("/") if part]
-        return S3Path(Bucket(bucket, folder.bucket.options), "/".join(parts))
-    raise ValueError(f"{text}: it is in S3, and the staging area is not")
+    if not isinstance(folder, S3Path):
+        raise ValueError(f"{text}: it is in S3, and the staging area is not")
+    return _in_s3(text.removeprefix("s3://"), folder.bucket.options)
+
+
+def _in_s3(place: str, options: S3Options) -> S3Path:
+    """Read ``bucket/folder``, in which slashes too many mean nothing."""
+    bucket, _, key = place.partition("/")
+    return S3Path(Bucket(bucket, options), "/".join(part for part in key.split("/") if part))
 
 
 def fetch(locations: Iterable[Location]) -> None:

@@ -81,7 +81,7 @@ class _Writer(io.RawIOBase):
         bucket, content = self._path.bucket, bytes(self._held)
         for _ in range(_CONFLICTS):
             try:
-                with bucket.errors(str(self._path)):
+                with self._path.errors():
                     obstore.put(
                         bucket.store, self._path.key, content, mode="create", use_multipart=False
                     )
@@ -152,7 +152,7 @@ class _Writer(io.RawIOBase):
             named = {"Bucket": bucket.name, "Key": self._path.key, **arguments}
             return getattr(bucket.uploads, operation)(**named)
 
-        with bucket.errors(str(self._path)):
+        with self._path.errors():
             yield call
 
 
@@ -173,7 +173,7 @@ class _Reader(io.RawIOBase):
         return int(self._reader.tell())
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._path.bucket.errors(str(self._path)):
+        with self._path.errors():
             return int(self._reader.seek(offset, whence))
 
     def readinto(self, buffer: Any) -> int:
@@ -182,5 +182,5 @@ class _Reader(io.RawIOBase):
         return len(content)
 
     def read(self, size: int | None = -1) -> Any:
-        with self._path.bucket.errors(str(self._path)):
+        with self._path.errors():
             return self._reader.read(None if size is None or size < 0 else size)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, total_ordering
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import pyarrow as pa
 
@@ -151,7 +151,7 @@ class S3Path:
         """List objects and folders in this folder; none if there is no such folder."""
         import obstore
 
-        with self._errors():
+        with self.errors():
             found = obstore.list_with_delimiter(self.bucket.store, self.key or None)
         for prefix in found["common_prefixes"]:
             yield self._at(prefix.rstrip("/"))
@@ -188,7 +188,7 @@ class S3Path:
         """Read the whole object."""
         import obstore
 
-        with self._errors():
+        with self.errors():
             return bytes(obstore.get(self.bucket.store, self.key).bytes())
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
@@ -229,7 +229,7 @@ class S3Path:
     def _reader(self, size: int) -> ReadableFile:
         import obstore
 
-        with self._errors():
+        with self.errors():
             return obstore.open_reader(
                 self.bucket.store, self.key, size=size, buffer_size=ONE_PIECE
             )
@@ -238,7 +238,7 @@ class S3Path:
         """Read the object if it is small, else return its size."""
         import obstore
 
-        with self._errors():
+        with self.errors():
             found = obstore.get(self.bucket.store, self.key)
             size: int = found.meta["size"]
             return pa.py_buffer(found.bytes()) if size <= ONE_PIECE else size
@@ -247,7 +247,7 @@ class S3Path:
         """Write the object, in place of what is there."""
         import obstore
 
-        with self._errors():
+        with self.errors():
             obstore.put(self.bucket.store, self.key, content)
 
     def write_text(self, text: str) -> None:
@@ -258,7 +258,7 @@ class S3Path:
         """Write the object as a file on a disk is, in place of what is there."""
         import obstore
 
-        with self._errors():
+        with self.errors():
             obstore.put(self.bucket.store, self.key, file)
 
     def create(self) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -277,7 +277,7 @@ class S3Path:
         """Copy the object to another name, then remove it: cut short, both are there."""
         import obstore
 
-        with self._errors():
+        with self.errors():
             obstore.copy(self.bucket.store, self.key, target.key)
             obstore.delete(self.bucket.store, self.key)
 
@@ -291,21 +291,21 @@ class S3Path:
 
         if not missing_ok:
             self._head()
-        with self._errors(), contextlib.suppress(FileNotFoundError):
+        with self.errors(), contextlib.suppress(FileNotFoundError):
             obstore.delete(self.bucket.store, self.key)
 
     def unlink_all(self, keys: Sequence[str]) -> None:
         """Remove objects of its bucket, up to a thousand with one request, there or not."""
         import obstore
 
-        with self._errors(), contextlib.suppress(FileNotFoundError):
+        with self.errors(), contextlib.suppress(FileNotFoundError):
             obstore.delete(self.bucket.store, keys)
 
     def remove_unchanged(self, etag: str | None) -> None:
         """Remove the object if it is the one that has this tag; it is no matter if it is not."""
         bucket = self.bucket
         # A condition that does not hold is told as that of a create: something else is there.
-        with contextlib.suppress(FileExistsError, FileNotFoundError), self._errors():
+        with contextlib.suppress(FileExistsError, FileNotFoundError), self.errors():
             bucket.uploads.delete_object(Bucket=bucket.name, Key=self.key, IfMatch=etag)
 
     def remove_tree(self) -> None:
@@ -315,13 +315,13 @@ class S3Path:
         """
         client, bucket = self.bucket.uploads, self.bucket.name
         marks: list[str] = []
-        with self._errors():
+        with self.errors():
             listing = client.get_paginator("list_objects_v2")
             for page in listing.paginate(Bucket=bucket, Prefix=f"{self.key}/"):
                 keys = [found["Key"] for found in page.get("Contents", ())]
                 marks += [key for key in keys if key.endswith("/")]
                 if plain := [key for key in keys if not key.endswith("/")]:
-                    self._remove(plain)
+                    self.unlink_all(plain)
             for mark in reversed(marks):  # a server on a disk removes no folder that is not empty
                 client.delete_object(Bucket=bucket, Key=mark)
 
@@ -329,13 +329,7 @@ class S3Path:
         """Remove objects in this folder, named as seen from it; it is no matter if one is gone."""
         left = iter(names)
         while page := [f"{self.key}/{name}" for name in islice(left, _PAGE)]:
-            self._remove(page)
-
-    def _remove(self, keys: list[str]) -> None:
-        import obstore
-
-        with self._errors(), contextlib.suppress(FileNotFoundError):
-            obstore.delete(self.bucket.store, keys)
+            self.unlink_all(page)
 
     def _at(self, key: str, found: S3Stat | None = None) -> S3Path:
         return S3Path(self.bucket, key, found)
@@ -343,7 +337,7 @@ class S3Path:
     def _head(self) -> S3Stat:
         import obstore
 
-        with self._errors():
+        with self.errors():
             return _stat(obstore.head(self.bucket.store, self.key))
 
     def _list(
@@ -351,14 +345,15 @@ class S3Path:
     ) -> Iterator[S3Path]:
         import obstore
 
-        with self._errors():
+        with self.errors():
             for metas in obstore.list(
                 self.bucket.store, prefix or None, offset=after, chunk_size=page
             ):
                 for meta in metas:
                     yield self._at(meta["path"], _stat(meta))
 
-    def _errors(self) -> Any:
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        """Turn what obstore and boto3 raise into ``OSError``, as this class promises."""
         return self.bucket.errors(str(self))
 
 

@@ -181,7 +181,7 @@ class StagingArea:
         """
         word = grave.with_suffix(".json")
         try:
-            reason = word.read_bytes() if word.exists() else b""
+            reason = word.read_bytes() if word.is_file() else b""
             make_folder(path.parent)
             if isinstance(grave, Path):
                 os.utime(grave)
@@ -261,7 +261,7 @@ def _removing(path: Location) -> Iterator[None]:
 def _upload(folder: Path, result: S3Path) -> None:
     """Put the files of a finished folder into S3, where the first list of them is the result."""
     attempt = secrets.token_hex(4)
-    files = sorted((*folder.glob("*.arrow"), *folder.glob("*.parquet")))
+    files = _rows_in(folder)
     names = [f"{attempt}-{n:06d}{file.suffix}" for n, file in enumerate(files)]
     for file, name in zip(files, names, strict=True):
         (result / name).upload(file)
@@ -284,11 +284,15 @@ def result_files(folder: Location) -> list[Location]:
     try:
         if isinstance(folder, S3Path):
             return [folder / n for n in msgspec.json.decode((folder / _LIST).read_bytes())]
-        return sorted((*folder.glob("*.arrow"), *folder.glob("*.parquet")))
+        return list(_rows_in(folder))
     except FileNotFoundError:
         return []
     except OSError as exc:
         raise StorageUnavailable(f"{folder}: cannot be read: {exc.strerror or exc}") from exc
+
+
+def _rows_in(folder: Path) -> list[Path]:
+    return sorted((*folder.glob("*.arrow"), *folder.glob("*.parquet")))
 
 
 @contextlib.contextmanager

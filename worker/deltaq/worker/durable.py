@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.location import Location, sync_folder
 from deltaq.tasks.s3_path import S3Path
+from deltaq.worker.ledger import log_entry
 
 _B85 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
 _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -31,7 +32,7 @@ def read_commit(table: Location, version: int) -> list[dict[str, Any]]:
     Raises:
         StorageUnavailable: The log cannot be read.
     """
-    entry = table / "_delta_log" / f"{version:020d}.json"
+    entry = log_entry(table, version)
     try:
         return [json.loads(line) for line in entry.read_bytes().splitlines()]
     except OSError as exc:
@@ -46,7 +47,9 @@ def sync_commit(table: Location, version: int) -> None:
     """
     if isinstance(table, S3Path):
         return  # what S3 has taken, it keeps
-    files = {table / "_delta_log" / f"{version:020d}.json"}
+    entry = log_entry(table, version)
+    assert isinstance(entry, Path)
+    files = {entry}
     for action in read_commit(table, version):
         files.update(_written_files(table, action))
     try:

@@ -25,7 +25,7 @@ def abort_uploads(folder: Location, *, older_than: float) -> int:
         return 0
     limit, aborted = time.time() - older_than, 0
     try:
-        with folder.bucket.errors(str(folder)):
+        with folder.errors():
             for key, upload_id, began in _uploads(folder):
                 if began < limit:
                     _abort(folder.bucket, key, upload_id)

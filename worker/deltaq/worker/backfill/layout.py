@@ -22,13 +22,13 @@ from deltaq.worker.backfill.names import (
 from deltaq.worker.backfill.statistics import file_statistics
 
 #: As the native engine writes: its comment says why.
-_FORMAT: dict[str, Any] = {
+FORMAT: dict[str, Any] = {
     "compression": "snappy",
     "dictionary_pagesize_limit": 64 * 1024,
     "store_schema": False,
 }
 #: Rows, and bytes in memory, of a row group; a file may end after each.
-_GROUP_ROWS, _GROUP_BYTES = 1 << 20, 64 << 20
+GROUP_ROWS, GROUP_BYTES = 1 << 20, 64 << 20
 #: Rows, on average, of the stretches of one partition that are copied as a whole.
 _LONG_RUN = 64
 
@@ -128,7 +128,7 @@ class Layout:
         """Write the first rows, as many as make a file, and return how many."""
         size = _group_rows(rows)
         written = 0
-        with path.open("xb") as file, pq.ParquetWriter(file, rows.schema, **_FORMAT) as writer:
+        with path.open("xb") as file, pq.ParquetWriter(file, rows.schema, **FORMAT) as writer:
             while written < rows.num_rows and file.tell() < self._target_bytes:
                 group = rows.slice(written, size)
                 writer.write_table(group, row_group_size=size)
@@ -219,4 +219,4 @@ def _is_sorted(column: pa.ChunkedArray) -> bool:
 
 def _group_rows(rows: pa.Table) -> int:
     per_row = max(1, rows.nbytes // max(1, rows.num_rows))
-    return int(max(1, min(_GROUP_ROWS, _GROUP_BYTES // per_row)))
+    return int(max(1, min(GROUP_ROWS, GROUP_BYTES // per_row)))

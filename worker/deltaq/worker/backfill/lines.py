@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from deltaq.tasks.location import Location
+from deltaq.tasks.location import CODECS, Location
 
 #: Bytes read at a time while a newline is looked for, or newlines are counted.
 _CHUNK = 1 << 20
@@ -67,7 +67,7 @@ def line_start(path: Location, offset: int) -> int:
 
 def is_compressed(path: Location) -> bool:
     """Tell whether a file can only be read from its beginning."""
-    return path.suffix in (".gz", ".bz2", ".zst", ".lz4")
+    return path.suffix in CODECS
 
 
 def bad_line(lines: Lines, parse: Callable[[Lines], None]) -> int:

@@ -24,7 +24,7 @@ from deltaq.tasks.s3_path import S3Path, S3Stat
 from deltaq.worker.engines.native_errors import native_errors
 from deltaq.worker.engines.urls import open_table
 from deltaq.worker.lake import Lake
-from deltaq.worker.ledger import NOTHING
+from deltaq.worker.ledger import NOTHING, log_entry
 
 if TYPE_CHECKING:
     from deltaq.worker.engines.native_ordering import Ordering
@@ -189,13 +189,12 @@ class Handle:
         self._looked_at = time.monotonic()
         before, known, later = map(self._log_entry, (-1, 0, 1))
         if not isinstance(before, S3Path):
-            return _identify(known), later.exists()
+            return _identify(known), later.is_file()
         found = {path.name: path.stat().etag for path in before.followers()}
         return found.get(known.name), later.name in found
 
     def _log_entry(self, ahead: int) -> Location:
-        version = self.existing().version() + ahead
-        return self.path / "_delta_log" / f"{version:020d}.json"
+        return log_entry(self.path, self.existing().version() + ahead)
 
     def _last_checkpoint(self) -> int:
         try:

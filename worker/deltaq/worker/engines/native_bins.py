@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -23,21 +22,13 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from deltaq.tasks.batches import gather
 from deltaq.tasks.errors import SchemaMismatch
-from deltaq.tasks.location import Location, source_of
-from deltaq.tasks.s3_path import S3Path
+from deltaq.tasks.location import Location, create_unsynced, source_of
+from deltaq.worker.backfill.layout import FORMAT, GROUP_BYTES, GROUP_ROWS
 from deltaq.worker.backfill.rows import completed
 from deltaq.worker.backfill.statistics import Statistics
 from deltaq.worker.engines.delta_types import plain_type
 from deltaq.worker.engines.fit import fit_batch
 
-#: As the native engine writes: ``native_commit.FORMAT`` says why.
-_FORMAT: dict[str, Any] = {
-    "compression": "snappy",
-    "dictionary_pagesize_limit": 64 * 1024,
-    "store_schema": False,
-}
-#: Bytes in memory, and rows, of a row group.
-_GROUP_BYTES, _GROUP_ROWS = 64 << 20, 1 << 20
 #: Rows that are read at once; files with more are worth waking threads for.
 _BATCH_ROWS = 65_536
 
@@ -166,9 +157,12 @@ def _copy(path: Location, files: Iterable[DataFile], name: str, schema: pa.Schem
     """Write the rows of files as a new one; return its statistics."""
     statistics = Statistics(schema)
     try:
-        with _created(path / name) as file, pq.ParquetWriter(file, schema, **_FORMAT) as writer:
-            for rows in gather(_batches(path, files, schema), _GROUP_BYTES):
-                writer.write_table(rows, row_group_size=_GROUP_ROWS)
+        with (
+            create_unsynced(path / name) as file,
+            pq.ParquetWriter(file, schema, **FORMAT) as writer,
+        ):
+            for rows in gather(_batches(path, files, schema), GROUP_BYTES):
+                writer.write_table(rows, row_group_size=GROUP_ROWS)
                 statistics.add(rows)
     except SchemaMismatch as exc:
         raise Unlike(exc.message) from exc
@@ -176,11 +170,6 @@ def _copy(path: Location, files: Iterable[DataFile], name: str, schema: pa.Schem
         raise Unlike(str(exc)) from exc
     with pq.ParquetFile(source_of(path / name)) as made:
         return statistics.finish(made.metadata)
-
-
-def _created(location: Location) -> AbstractContextManager[BinaryIO]:
-    """Create a file that no version of the table has: what is left of it, a vacuum removes."""
-    return location.create() if isinstance(location, S3Path) else location.open("xb")
 
 
 def _batches(

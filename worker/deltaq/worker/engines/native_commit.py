@@ -42,7 +42,7 @@ _FILE_BYTES = 4096 * MiB
 #: past this many bytes delta-rs goes on without one. Compression is what it does by default.
 FORMAT = WriterProperties(compression="SNAPPY", dictionary_page_size_limit=64 * 1024)
 #: A checkpoint or a clean-up within a commit would hold up whoever waits for it.
-_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 class GroupCommit:
@@ -176,7 +176,7 @@ def commit_options(group: CommitGroup) -> dict[str, Any]:
         app_transactions=[moved],
         max_commit_retries=0,
     )
-    return {"commit_properties": properties, "post_commithook_properties": _NO_HOOKS}
+    return {"commit_properties": properties, "post_commithook_properties": NO_HOOKS}
 
 
 class _Counted:

@@ -16,13 +16,14 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from deltalake import CommitProperties, PostCommitHookProperties
+from deltalake import CommitProperties
 
 from deltaq.tasks.request import Optimize, operation_of
 from deltaq.tasks.slices import Slices
 from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_bins import DataFile, Unlike, put_together
+from deltaq.worker.engines.native_commit import NO_HOOKS
 from deltaq.worker.engines.native_ordering import Ordering
 from deltaq.worker.engines.native_partitions import (
     can_be_named,
@@ -52,9 +53,6 @@ _BIN_SECONDS = 1.0
 #: Bytes of a partition above which it is ordered while others commit, and seconds of a slice that
 #: waits for that.
 _ASIDE_BYTES, _LOOK_SECONDS = 64 * 1024 * 1024, 0.2
-#: delta-rs would write a checkpoint every so many versions, in the middle of a slice.
-_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-
 #: Chooses those of a table's partitions for which a condition holds.
 Matching = Callable[[pa.Table], pa.Table]
 
@@ -301,7 +299,7 @@ class _Optimizing:
             told["zOrderBy"] = msgspec.json.encode(self._request.zorder).decode()
         return {
             "commit_properties": CommitProperties(max_commit_retries=0, custom_metadata=told),
-            "post_commithook_properties": _NO_HOOKS,
+            "post_commithook_properties": NO_HOOKS,
         }
 
     def _as_table(self, found: Sequence[Partition]) -> pa.Table:

@@ -18,6 +18,7 @@ from deltaq.worker.engines.delta_types import delta_name, plain_type
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.urls import open_table
 from deltaq.worker.expressions import translate
+from deltaq.worker.ledger import log_entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +150,8 @@ def _at_time(handle: Handle, text: str) -> DeltaTable:
     table = open_table(handle.path)
     table.load_as_version(moment)
     # delta-rs takes the first version for any time before it.
-    entry = handle.path / "_delta_log" / f"{table.version():020d}.json"
-    if entry.exists() and entry.stat().st_mtime > moment.timestamp():
+    entry = log_entry(handle.path, table.version())
+    if entry.is_file() and entry.stat().st_mtime > moment.timestamp():
         raise asked.too_early(text, name=handle.name, path=handle.path)
     return table
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.errors import StorageUnavailable
-from deltaq.tasks.location import Location
-from deltaq.tasks.s3_path import S3Path
+from deltaq.tasks.location import Location, create_unsynced
 from deltaq.tasks.settings import MiB
 from deltaq.tasks.staging import open_staged
 from deltaq.worker.engines.coalesce import last_rows
@@ -112,7 +111,7 @@ def _work_file(
     with work.path(".parquet") as file:
         try:
             with (
-                file.create() if isinstance(file, S3Path) else file.open("wb") as sink,
+                create_unsynced(file) as sink,
                 pq.ParquetWriter(sink, schema, compression="NONE") as writer,
             ):
                 for batch in batches:
