@@ -251,9 +251,12 @@ class Router:
 
     def expect(self, requests: Iterable[Request]) -> None:
         """Begin to read the first of requests that will be performed soon, if they are in S3."""
+        if not isinstance(self._staging.root, S3Path):
+            return
         for request in islice(requests, _AHEAD):
             path = self._staging.request_path(request.table, request.request_id)
-            if isinstance(path, S3Path) and request.size_bytes <= _SMALL:
+            assert isinstance(path, S3Path)
+            if request.size_bytes <= _SMALL:
                 path.fetch_ahead()
 
     def ledger(self, table: str, app_id: str) -> int:
