@@ -46,6 +46,7 @@ def _is_marked(metafunc: pytest.Metafunc, name: str) -> bool:
     return next(metafunc.definition.iter_markers(name), None) is not None
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks for groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell pytest-xdist what belongs together; choose what is about the storage."""
     _group(items)
