@@ -16,6 +16,7 @@ from deltaq.tasks.errors import (
     TransientError,
     error_classes,
 )
+from deltaq.tasks.settings import SECRETS
 from deltaq.worker import spark_conf
 from tests.support.pages import ROOT, TEXTS, between, blocks, rows, settings_table
 
@@ -27,6 +28,12 @@ _TEST = re.compile(r"`(test_\w+)`")
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert between(ROOT / "docs" / "settings.md", "settings") == settings_table()
+
+
+@pytest.mark.parametrize("page", ["settings.md", "how-to/security.md"])
+def test_each_secret_is_named_among_those_that_files_may_hold(page: str) -> None:
+    told = next(p for p in (ROOT / "docs" / page).read_text().split("\n\n") if "`spark_conf`" in p)
+    assert [name for name in SECRETS if f"`{name}`" not in told] == []
 
 
 def test_the_catalogue_has_each_error_in_the_order_of_the_tree() -> None:
