@@ -1,4 +1,4 @@
-"""How a client makes a table, brings an older version back, and removes it."""
+"""How a client makes a table, also of files, brings an older version back, and removes it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from deltaq.client.core import Core
 from deltaq.client.drafts import Columns, Expires, LaneName
 from deltaq.client.future import Future
 from deltaq.client.requests import (
+    convert_request,
     create_request,
     drop_request,
     restore_request,
@@ -80,6 +81,63 @@ class TableVerbs:
             partition_by=partition_by,
             properties=properties,
             comment=comment,
+            client_id=self._core.client_id,
+            table=table,
+            request_id=request_id,
+            lane=lane,
+            engine=engine,
+            expires=expires,
+        )
+        return self._core.order(request, Room(block=block, timeout=timeout))
+
+    def convert(
+        self,
+        table: str,
+        *,
+        partition_by: TableSchema | None = None,
+        request_id: str | None = None,
+        lane: LaneName = "live",
+        engine: EngineName | None = None,
+        expires: Expires | None = None,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> Future[Outcome]:
+        """Make a table of a folder of Parquet files in the lake; the files stay as they are.
+
+        Args:
+            table: Name of the folder under the lake's root.
+            partition_by: The columns that its folders are named for, from the outermost, as in
+                ``day=2024-05-31``, with their types.
+            request_id: Identity of the request; the same once more is not applied again.
+            lane: ``live``, ``bulk`` or ``maintenance``; order holds within a lane of a table.
+            engine: ``native`` or ``spark``, to insist on one; by default the worker chooses.
+            expires: Seconds, or a datetime, after which it is dropped unless begun with.
+            block: Wait for room instead of raising ``QueueFull`` or ``StagingFull``.
+            timeout: Most seconds to wait for room; the outcome is not waited for.
+
+        Returns:
+            The future of the :class:`Outcome`; the request is queued, durably.
+
+        Raises:
+            TableExists: By the future: it is a Delta table already.
+            TableNotFound: By the future: there is no such folder.
+            InvalidRequest: By the future: it has no Parquet files, other files of that name, or
+                other partitions.
+            SchemaMismatch: By the future: the files do not fit together, or have a column that no
+                Delta table holds.
+            QueueFull, StagingFull: There is no room now; nothing is left behind.
+            QueueUnavailable: Redis did not answer; the staged file is kept and named.
+
+        Examples:
+            >>> future = client.convert("prices")  # no folder of files, but a table already
+            >>> try:
+            ...     future.result(timeout=60)
+            ... except TableExists as error:
+            ...     print(error.code)
+            table_exists
+        """
+        request = convert_request(
+            partition_by=partition_by,
             client_id=self._core.client_id,
             table=table,
             request_id=request_id,

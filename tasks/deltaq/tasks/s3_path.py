@@ -12,15 +12,16 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property, total_ordering
+from functools import cache
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import pyarrow as pa
 
 from deltaq.tasks.s3 import Bucket
 from deltaq.tasks.s3_files import ONE_PIECE, new_file, raw_file
+from deltaq.tasks.s3_name import S3Name
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, ReadableFile
@@ -43,9 +44,8 @@ class S3Stat:
     etag: str | None
 
 
-@total_ordering
-class S3Path:
-    """The name of an object in S3, or of a folder of objects.
+class S3Path(S3Name):
+    """The name of an object in S3, or of a folder of objects, and what is there.
 
     Every method that asks the server may raise ``OSError``: ``FileNotFoundError``,
     ``FileExistsError``, ``PermissionError`` and, when the server cannot be reached or refuses for
@@ -57,74 +57,9 @@ class S3Path:
     """
 
     def __init__(self, bucket: Bucket, key: str, found: S3Stat | None = None) -> None:
-        self.bucket = bucket
-        self.key = key
+        super().__init__(bucket, key)
         self._found = found
         self._content: Future[pa.Buffer | int] | None = None
-
-    def __truediv__(self, name: str | PurePosixPath) -> S3Path:
-        return self._at(f"{self.key}/{name}" if self.key else str(name))
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket.name}/{self.key}".rstrip("/")
-
-    def __repr__(self) -> str:
-        return f"S3Path({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, S3Path) and str(self) == str(other)
-
-    def __lt__(self, other: S3Path) -> bool:
-        return str(self) < str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-    @cached_property
-    def _pure(self) -> PurePosixPath:
-        return PurePosixPath(self.key)
-
-    @property
-    def name(self) -> str:
-        """The last part of the name."""
-        return self._pure.name
-
-    @property
-    def stem(self) -> str:
-        """The last part of the name, without its suffix."""
-        return self._pure.stem
-
-    @property
-    def suffix(self) -> str:
-        """The end of the name from the last dot, "" if it has none."""
-        return self._pure.suffix
-
-    @property
-    def parent(self) -> S3Path:
-        """The folder that it is in."""
-        return self._at("/".join(self._pure.parts[:-1]))
-
-    @property
-    def parents(self) -> list[S3Path]:
-        """The folders that it is in, innermost first."""
-        parts = self._pure.parts
-        return [self._at("/".join(parts[:n])) for n in reversed(range(len(parts)))]
-
-    def with_name(self, name: str) -> S3Path:
-        """Name another object in the same folder."""
-        return self.parent / name
-
-    def with_suffix(self, suffix: str) -> S3Path:
-        """Name the object whose name has another suffix."""
-        return self._at(str(self._pure.with_suffix(suffix)))
-
-    def is_relative_to(self, other: S3Path) -> bool:
-        """Tell whether it is in a folder, or is that folder."""
-        return self.bucket == other.bucket and self._pure.is_relative_to(other.key)
-
-    def relative_to(self, other: S3Path) -> PurePosixPath:
-        """Name it as seen from a folder that it is in."""
-        return self._pure.relative_to(other.key)
 
     def exists(self) -> bool:
         """Tell whether there is such an object, or a folder with something in it."""
@@ -156,7 +91,7 @@ class S3Path:
         for prefix in found["common_prefixes"]:
             yield self._at(prefix.rstrip("/"))
         for meta in found["objects"]:
-            yield self._at(meta["path"], _stat(meta))
+            yield S3Path(self.bucket, meta["path"], _stat(meta))
 
     def followers(self) -> Iterator[S3Path]:
         """List the objects in its folder that come after it, by name."""
@@ -331,9 +266,6 @@ class S3Path:
         while page := [f"{self.key}/{name}" for name in islice(left, _PAGE)]:
             self.unlink_all(page)
 
-    def _at(self, key: str, found: S3Stat | None = None) -> S3Path:
-        return S3Path(self.bucket, key, found)
-
     def _head(self) -> S3Stat:
         import obstore
 
@@ -350,7 +282,7 @@ class S3Path:
                 self.bucket.store, prefix or None, offset=after, chunk_size=page
             ):
                 for meta in metas:
-                    yield self._at(meta["path"], _stat(meta))
+                    yield S3Path(self.bucket, meta["path"], _stat(meta))
 
     def errors(self) -> contextlib.AbstractContextManager[None]:
         """Turn what obstore and boto3 raise into ``OSError``, as this class promises."""
