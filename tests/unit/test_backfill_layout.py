@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
+import resource
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -113,12 +112,12 @@ def test_two_that_write_the_same_part_do_not_write_into_each_other_s_files(
     rows = pa.table({"n": range(1000)})
     one, other = layout(tmp_path), layout(tmp_path)
 
-    def overtaken(descriptor: int) -> None:
+    def overtaken(written: Path) -> pq.FileMetaData:
         monkeypatch.undo()
         other.write(rows)
-        os.fsync(descriptor)
+        return pq.read_metadata(written)
 
-    monkeypatch.setattr(os, "fsync", overtaken)
+    monkeypatch.setattr(pq, "read_metadata", overtaken)
     one.write(rows)
 
     assert one.files == other.files
@@ -126,15 +125,14 @@ def test_two_that_write_the_same_part_do_not_write_into_each_other_s_files(
     assert pq.read_table(file).equals(rows)
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
-        layout(tmp_path).write(pa.table({"n": [1]}))
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            layout(tmp_path).write(pa.table({"n": range(1000)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert list(tmp_path.iterdir()) == []
 

@@ -93,9 +93,17 @@ def make_folder(folder: Location) -> None:
 
 def sync_folder(folder: Location) -> None:
     """Make the names in a folder durable, as fsync(2) says is needed besides the file's."""
-    if isinstance(folder, S3Path):
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    if not isinstance(folder, S3Path):
+        sync_file(folder)
+
+
+def sync_file(file: Path) -> None:
+    """Make what is in a file durable, whoever wrote it.
+
+    Raises:
+        OSError: The disk refused, or refused to write something out since it was last synced.
+    """
+    descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,8 +7,8 @@ in the page cache.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from deltaq.tasks.errors import StorageUnavailable
-from deltaq.tasks.location import Location, sync_folder
+from deltaq.tasks.location import Location, sync_file, sync_folder
 from deltaq.tasks.s3_path import S3Path
 from deltaq.worker.ledger import log_entry
 
@@ -54,7 +54,8 @@ def sync_commit(table: Location, version: int) -> None:
         files.update(_written_files(table, action))
     try:
         for file in files:
-            _sync_file(file)
+            with contextlib.suppress(FileNotFoundError):
+                sync_file(file)  # unless a later commit replaced it, and VACUUM removed it
         for folder in _folders(table, files, new=version == 0):
             sync_folder(folder)
     except OSError as exc:
@@ -93,14 +94,3 @@ def _folders(table: Path, files: set[Path], *, new: bool) -> set[Path]:
     if new:
         folders.update((table.parent, table.parent.parent))
     return folders
-
-
-def _sync_file(file: Path) -> None:
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except FileNotFoundError:
-        return  # a later commit replaced it, and VACUUM removed it
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

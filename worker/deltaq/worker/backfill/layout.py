@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltaq.tasks.backfill import PreparedFile
-from deltaq.tasks.location import Location, sync_folder
+from deltaq.tasks.location import Location, sync_file, sync_folder
 from deltaq.worker.backfill.names import (
     file_name,
     partition_folder,
@@ -68,6 +67,7 @@ class Layout:
         self._work = work
         self._resumed = resumed
         self._folders: set[Location] = set()
+        self._unsynced: list[Path] = []
         self.files: list[PreparedFile] = []
 
     def write(self, rows: pa.Table) -> None:
@@ -78,7 +78,9 @@ class Layout:
                 left = left.slice(self._write_file(folder, values, left))
 
     def sync(self) -> None:
-        """Make the names of all files durable; the files are so already."""
+        """Make all files and their names durable: at once, for live writers sync to the same disk."""
+        for file in self._unsynced:
+            sync_file(file)
         for folder in sorted(self._folders):
             sync_folder(folder)
 
@@ -119,7 +121,7 @@ class Layout:
                     stats=file_statistics(rows, pq.read_metadata(temporary)),
                 )
             )
-            _publish(temporary, place / name)
+            self._publish(temporary, place / name)
         finally:
             temporary.unlink(missing_ok=True)
         return written
@@ -134,8 +136,6 @@ class Layout:
                 writer.write_table(group, row_group_size=size)
                 written += group.num_rows
             writer.close()
-            file.flush()
-            os.fsync(file.fileno())
         return written
 
     def _temporary(self, place: Location, name: str) -> Path:
@@ -144,6 +144,14 @@ class Layout:
             return place / temporary_name(name)
         self._work.mkdir(parents=True, exist_ok=True)
         return self._work / temporary_name(name)
+
+    def _publish(self, file: Path, place: Location) -> None:
+        """Put a whole file in its place, where it replaces the same one of another try."""
+        if isinstance(place, Path):
+            file.replace(place)
+            self._unsynced.append(place)
+        else:
+            place.upload(file)
 
     def _make_folder(self, folder: str) -> Location:
         table = self._table
@@ -157,14 +165,6 @@ class Layout:
                 self._folders.update((*above, table.parent))
             self._folders.add(place)
         return place
-
-
-def _publish(file: Path, place: Location) -> None:
-    """Put a whole file in its place, where it replaces the same one of another try."""
-    if isinstance(place, Path):
-        file.replace(place)
-    else:
-        place.upload(file)
 
 
 def _codes(rows: pa.Table, names: Sequence[str]) -> tuple[pa.Array, dict[str, pa.Array]]:
