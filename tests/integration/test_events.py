@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from deltaq.client import Client, RequestCancelled
 from deltaq.tasks.broker import make_celery
-from deltaq.tasks.errors import ErrorInfo, StorageUnavailable
+from deltaq.tasks.error_info import ErrorInfo
+from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane, Request
 from deltaq.tasks.settings import Settings

@@ -11,8 +11,8 @@ import pytest
 
 from deltaq.client import Client, Future, InvalidRequest, Outcome, RequestExpired, State
 from deltaq.tasks import keys
+from deltaq.tasks.entries import Clock
 from deltaq.tasks.errors import StorageUnavailable
-from deltaq.tasks.inbox import Clock
 from deltaq.tasks.location import Location
 from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings

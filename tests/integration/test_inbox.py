@@ -13,8 +13,9 @@ import redis
 from deltaq.tasks import keys
 from deltaq.tasks.calls import unapplied
 from deltaq.tasks.connection import Scripts, connect
+from deltaq.tasks.entries import Settled
 from deltaq.tasks.errors import LeaseLost, QueueFull, RequestIdConflict
-from deltaq.tasks.inbox import LANES, Inbox, Settled
+from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.outcome import Outcome, State, decode_outcomes
 from deltaq.tasks.request import Append, Lane, decode_request, new_request_id
 from deltaq.tasks.settings import Settings

@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from deltaq.worker.warm import WarmSpark
 from tests.support import s3_faults as faults
 from tests.support.applying import Applier
 from tests.support.bench import Bench
+from tests.support.reading import ReadingWorker
 from tests.support.redis import RedisServer
 from tests.support.s3 import S3Server
 from tests.support.s3_faults import Call, Refusal, is_conditional_put
@@ -287,3 +289,56 @@ def test_credentials_that_fail_for_a_while_cost_time_only(bench: Bench, s3_proxy
         assert {f.result(timeout=10).state for f in futures} == {"committed"}
     rows = Applier(engine_on(bench.settings.lake), bench.settings.lake, "t").rows("n")
     assert rows == [(n,) for n in range(6)]
+
+
+@pytest.fixture
+def own_bucket(s3_server: S3Server) -> Path:
+    """The folder in which the server has a bucket: elsewhere, the bucket is gone."""
+    bucket = f"passing-{secrets.token_hex(4)}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    return s3_server.file("").parent / bucket
+
+
+def test_a_bucket_that_goes_while_a_worker_runs_is_named_and_costs_time_only(
+    own_bucket: Path,
+    s3_server: S3Server,
+    redis_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = f"there is no bucket {own_bucket.name} at this server"
+    settings = load_settings(
+        lake=f"s3://{own_bucket.name}/lake",
+        redis_url=redis_server.url,
+        retry_seconds=0.05,
+        time_slice=0.5,
+        **s3_server.settings(),
+    )
+    bench = Bench(settings)
+    with Client(settings) as client, ReadingWorker(settings):
+        client.append("t", pa.table({"n": [0]}))
+        bench.committer.drain("t")
+        futures = [client.append(table, pa.table({"n": [1]})) for table in ("t", "new")]
+        own_bucket.rename(own_bucket.with_name("away"))
+        for table in ("t", "new"):
+            bench.committer.drain(table)
+
+        waiting = [status.retrying for status in client.status()]
+        assert [told in retrying.error for retrying in waiting if retrying] == [True, True]
+        assert "unforeseen" not in caplog.text
+        for ask in (
+            lambda: client.append("t", ROWS),
+            lambda: client.read("t").result(20),
+            lambda: client.sql("SELECT * FROM t").result(20),
+            lambda: client.exists("t"),
+            lambda: client.tables(),
+            lambda: client.dead_letters(),
+            lambda: client.redrive("lost"),
+        ):
+            with pytest.raises(StorageUnavailable, match=told):
+                ask()
+
+        own_bucket.with_name("away").rename(own_bucket)
+        for table in ("t", "new"):
+            bench.committer.drain(table)
+        assert {f.result(timeout=10).state for f in futures} == {"committed"}
+    bench.close()

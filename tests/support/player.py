@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 
 from deltaq.tasks import keys
 from deltaq.tasks.connection import Scripts, connect
-from deltaq.tasks.errors import DeltaqError, info_from_error
-from deltaq.tasks.inbox import Inbox, Settled
+from deltaq.tasks.entries import Settled
+from deltaq.tasks.error_info import info_from_error
+from deltaq.tasks.errors import DeltaqError
+from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, query_name
 from deltaq.tasks.request import Lane, Request, decode_request, operation_of

@@ -18,7 +18,8 @@ ROOMS = ("client", "tasks", "worker")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Names of the files in a wheel that was just built."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [Path(sys.executable).with_name("hatchling"), "build", "-t", "wheel", "-d", folder]
+    hatchling = str(Path(sys.executable).with_name("hatchling"))
+    build = [hatchling, "build", "-t", "wheel", "-d", str(folder)]
     ended = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     (wheel,) = folder.glob("*.whl")

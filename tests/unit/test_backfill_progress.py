@@ -17,7 +17,8 @@ from deltaq.client.backfill_progress import (
 )
 from deltaq.client.backfill_replan import replanned
 from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict
-from deltaq.tasks.errors import ErrorInfo, InvalidRequest, SchemaMismatch
+from deltaq.tasks.error_info import ErrorInfo
+from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
 from deltaq.tasks.manifest import Manifest, Part, Slice, piece_numbers
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Column

@@ -10,15 +10,13 @@ import msgspec
 import pytest
 
 from deltaq.tasks import errors
+from deltaq.tasks.error_info import ErrorInfo, error_from_info, info_from_error
 from deltaq.tasks.errors import (
     DeltaqError,
-    ErrorInfo,
     RequestCancelled,
     ResultTimeout,
     TransientError,
     error_classes,
-    error_from_info,
-    info_from_error,
 )
 
 CLASSES = error_classes()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaq.tasks.inbox import Clock
+from deltaq.tasks.entries import Clock
 from deltaq.tasks.request import (
     AddColumn,
     Append,

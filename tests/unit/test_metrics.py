@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from deltaq.tasks.backfill import Prepared
-from deltaq.tasks.errors import ErrorInfo
+from deltaq.tasks.error_info import ErrorInfo
 from deltaq.tasks.manifest import Manifest, Part
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import Lane

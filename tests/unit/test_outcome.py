@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deltaq.tasks.errors import ErrorInfo
+from deltaq.tasks.error_info import ErrorInfo
 from deltaq.tasks.outcome import Outcome, State, decode_outcome, encode_outcome
 
 WHOSE: dict[str, Any] = {"table": "prices", "request_id": "r1"}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltaq.tasks.errors import InvalidRequest, InvalidTableName
+from deltaq.tasks.names import check_request_id, check_table_name
 from deltaq.tasks.outcome import Outcome, State, decode_outcomes, encode_outcomes
 from deltaq.tasks.query import (
     Detail,
@@ -32,8 +33,6 @@ from deltaq.tasks.request import (
     Overwrite,
     Request,
     RequestIds,
-    check_request_id,
-    check_table_name,
     decode_request,
     encode_request,
     operation_of,

@@ -13,7 +13,8 @@ from celery.events.state import State as Seen
 
 from deltaq.tasks import keys
 from deltaq.tasks.backfill import Ending, Prepared, Verdict
-from deltaq.tasks.errors import ErrorInfo, SchemaMismatch, StorageUnavailable
+from deltaq.tasks.error_info import ErrorInfo
+from deltaq.tasks.errors import SchemaMismatch, StorageUnavailable
 from deltaq.tasks.manifest import Part
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Read, encode_query

@@ -1,23 +1,20 @@
-"""What every kind of client does: stage, submit, ring, resolve, give up in time.
+"""What every kind of client does with requests: stage, submit, look up, cancel.
 
 It is written once, as coroutines; how they wait is the wire's affair.
 """
 
 from __future__ import annotations
 
-import time
-import uuid
-import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from deltaq.client.connected import Connected
 from deltaq.client.dead_letters import DeadLetter, find_dead_letters
 from deltaq.client.drafts import check_columns
 from deltaq.client.frames import Frame, to_rows
 from deltaq.client.future import BaseFuture
-from deltaq.client.listener import Listener
-from deltaq.client.pending import Load, Pending, PendingQuery, PendingRequest
+from deltaq.client.pending import Pending, PendingRequest
 from deltaq.client.results import take_rows
 from deltaq.client.room import Room
 from deltaq.client.spool import Spool
@@ -27,32 +24,22 @@ from deltaq.client.users import user_of
 from deltaq.client.wire import Turn, Wire
 from deltaq.tasks.calls import Submitted, unapplied
 from deltaq.tasks.errors import (
-    InvalidRequest,
     QueueFull,
     QueueUnavailable,
     RequestError,
     StagedDataMissing,
 )
 from deltaq.tasks.outcome import Outcome, State
-from deltaq.tasks.query import Query, query_name
 from deltaq.tasks.request import FrameRequest, Request, operation_of
 from deltaq.tasks.signing import signer_of
 from deltaq.tasks.staging import StagingArea, staged_request
 from deltaq.tasks.status import TableStatus
 
 if TYPE_CHECKING:  # pydantic takes 0.1 s to import: not before there are settings
-    from deltaq.client.display import Display
-    from deltaq.client.progress import Following
     from deltaq.tasks.settings import Settings
 
-T = TypeVar("T")
-F = TypeVar("F", bound=BaseFuture[Outcome])
 
-#: Seconds between two tries at Redis: the first pause and the longest.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
-
-
-class AsyncCore:
+class AsyncCore(Connected):
     """The part of a client that does not depend on how its caller waits.
 
     Args:
@@ -61,25 +48,18 @@ class AsyncCore:
     """
 
     def __init__(self, settings: Settings, wire: Callable[[Settings], Wire]) -> None:
-        self.settings = settings
         self.staging = StagingArea(settings.staging_root)
         #: Reads the rows that answer a query.
         self.take_rows = partial(take_rows, self.staging, kept=settings.read_ttl)
         self._user = user_of(settings)
         self._signer = signer_of(settings)
         self._traces = traces_of(settings)
-        self._make_wire = wire
-        self.start()
+        super().__init__(settings, wire)
 
     def start(self) -> None:
-        """Take an identity and connections; a forked process does so again."""
-        self.client_id = uuid.uuid4().hex
-        self._wire = self._make_wire(self.settings)
-        self._closing = self._wire.flag()
-        self.listener = Listener(self._wire, self.client_id)
+        """Take an identity, connections and a spool; a forked process does so again."""
+        super().start()
         self._spool = self._new_spool() if self.settings.spool else None
-        # What listens keeps the listener alive, and the core as long as a future waits.
-        weakref.finalize(self, self.listener.stop)
 
     def _new_spool(self) -> Spool:
         wire = self._wire
@@ -91,21 +71,6 @@ class AsyncCore:
             limit=self.settings.spool_max_requests,
         )
 
-    @property
-    def wire(self) -> Wire:
-        """What waits and talks."""
-        return self._wire
-
-    @property
-    def closed(self) -> bool:
-        """Whether it has been closed."""
-        return self._closing.is_set()
-
-    @property
-    def waiting(self) -> int:
-        """How many futures wait."""
-        return len(self.listener)
-
     async def close(self) -> None:
         """End the threads and connections; waiting futures fail, their requests go on."""
         if self.closed:
@@ -114,14 +79,7 @@ class AsyncCore:
         if self._spool is not None:
             end = partial(self._spool.close, timeout=self.settings.redis_timeout)
             await self._wire.work(end)
-        await self.listener.close()
-        await self._wire.close()
-
-    def follow(self, futures: Iterable[F], display: Display) -> Following[F]:
-        """Count futures as they are done, and show the counts."""
-        from deltaq.client.progress import Following  # nobody else needs it
-
-        return Following(futures, self._wire, display)
+        await self.disconnect()
 
     async def write(self, draft: FrameRequest, frame: Frame, room: Room) -> BaseFuture[Outcome]:
         """Stage a frame and submit its request; both are durable when this returns.
@@ -283,55 +241,6 @@ class AsyncCore:
             return known is not None and known.state is State.CANCELLED
         return await self.cancel_request(request)
 
-    async def ask(self, query: Query, load: Load[T]) -> BaseFuture[T]:
-        """Send a query.
-
-        Args:
-            query: The query.
-            load: Makes the future's result from the answer, and cleans up once it is told.
-
-        Raises:
-            QueueUnavailable: Redis did not answer.
-        """
-        self.check_open()
-        wire = self._wire
-        future: BaseFuture[T] = wire.future(query.request_id, query.table, query_name(query))
-        pending = PendingQuery(
-            future, load=load, ask=lambda: wire.drive(wire.ask(query)), helpers=wire.helpers
-        )
-        self.listener.add(pending)
-        try:
-            await self.patiently(partial(wire.ask, query))
-        except BaseException:
-            self.listener.discard(future)
-            raise
-        return future
-
-    def later(self, call: Callable[[], None]) -> None:
-        """Call something on a thread that may wait, which the listening one may not.
-
-        Raises:
-            RuntimeError: The client has been closed.
-        """
-        self._wire.helpers.submit(call)
-
-    async def answer(self, query: Query, load: Load[T], *, timeout: float | None) -> T:
-        """Send a query and wait for its answer.
-
-        Raises:
-            ResultTimeout: There was none within ``timeout`` seconds; it is not waited for.
-            QueueUnavailable: Redis did not answer.
-        """
-        future = await self.ask(query, load)
-        try:
-            return await self._wire.answer(future, timeout)
-        finally:
-            self.listener.discard(future)
-
-    def discard(self, future: BaseFuture[Any]) -> None:
-        """Stop waiting for the answer to a query."""
-        self.listener.discard(future)
-
     async def outcome(self, table: str, request_id: str) -> Outcome | None:
         """Look up what came of a request; None if Redis does not know it."""
         self.check_open()
@@ -351,28 +260,6 @@ class AsyncCore:
             operation=operation_of(request),
             state=State.QUEUED,
         )
-
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Try until ``Settings.redis_timeout`` is over; a call that hangs takes as long itself."""
-        deadline = time.monotonic() + self.settings.redis_timeout
-        await self.listener.subscribe(timeout=self.settings.redis_timeout)
-        if self.closed:  # not later: Redis may have what was sent
-            raise InvalidRequest("the client was closed meanwhile")
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return await call()
-            except QueueUnavailable:
-                if time.monotonic() + pause > deadline:
-                    raise
-            await self._wire.pause(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-
-    def check_open(self) -> None:
-        """Raise InvalidRequest if the client is closed."""
-        self._wire.check()
-        if self.closed:
-            raise InvalidRequest("the client is closed")
 
 
 class _Cancelling:

@@ -12,7 +12,8 @@ from deltaq.client.core import Core
 from deltaq.client.drafts import Columns, table_name
 from deltaq.client.schemas import TableSchema
 from deltaq.client.wire import finish
-from deltaq.tasks.request import EngineName, LoadMode, SchemaMode, check_request_id
+from deltaq.tasks.names import check_request_id
+from deltaq.tasks.request import EngineName, LoadMode, SchemaMode
 
 if TYPE_CHECKING:  # what reads files takes a while to import: not before it is needed
     from deltaq.client.backfill_orders import Sources

@@ -18,7 +18,8 @@ from deltaq.client.schemas import TableSchema
 from deltaq.tasks.errors import InvalidRequest, SchemaMismatch
 from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Csv, Manifest
-from deltaq.tasks.request import EngineName, LoadMode, check_request_id, new_request_id
+from deltaq.tasks.names import check_request_id
+from deltaq.tasks.request import EngineName, LoadMode, new_request_id
 from deltaq.tasks.suggest import did_you_mean
 
 #: A path, a glob, a folder, a frame; or several of them.

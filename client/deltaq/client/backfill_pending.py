@@ -9,13 +9,8 @@ from deltaq.client.future import BaseFuture
 from deltaq.client.listener import Listener
 from deltaq.client.pending import error_of
 from deltaq.tasks.backfill import Backfill, Ending, Verdict
-from deltaq.tasks.errors import (
-    DeltaqError,
-    OutcomeExpired,
-    StagedDataMissing,
-    StorageUnavailable,
-    error_from_info,
-)
+from deltaq.tasks.error_info import error_from_info
+from deltaq.tasks.errors import DeltaqError, OutcomeExpired, StagedDataMissing, StorageUnavailable
 from deltaq.tasks.outcome import Outcome, State
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from deltaq.tasks.backfill import Backfill, Claim, Ending, Prepared, Verdict, parts_after
-from deltaq.tasks.errors import DeltaqError, ErrorInfo, info_from_error
+from deltaq.tasks.error_info import ErrorInfo, info_from_error
+from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.manifest import Manifest, Part
 from deltaq.tasks.outcome import Outcome, State
 

@@ -11,7 +11,8 @@ from itertools import islice
 import msgspec
 import pyarrow as pa
 
-from deltaq.tasks.errors import DeltaqError, ErrorInfo, InvalidRequest
+from deltaq.tasks.error_info import ErrorInfo
+from deltaq.tasks.errors import DeltaqError, InvalidRequest
 from deltaq.tasks.location import Location
 from deltaq.tasks.request import Request, operation_of
 from deltaq.tasks.staging import StagingArea, open_staged, staged_request

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args
 
 from deltaq.tasks.errors import InvalidExpression, InvalidRequest, InvalidTableName, SchemaMismatch
+from deltaq.tasks.names import check_request_id, check_table_name
 from deltaq.tasks.request import (
     EngineName,
     FrameRequest,
@@ -16,8 +17,6 @@ from deltaq.tasks.request import (
     Merge,
     MergeScd2,
     Request,
-    check_request_id,
-    check_table_name,
     new_request_id,
 )
 from deltaq.tasks.suggest import did_you_mean

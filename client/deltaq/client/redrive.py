@@ -12,8 +12,8 @@ from deltaq.client.dead_letters import DeadLetter, find_dead_letter
 from deltaq.client.future import BaseFuture
 from deltaq.client.pending import PendingRequest
 from deltaq.tasks.errors import DeltaqError, QueueFull, RequestError
+from deltaq.tasks.names import check_request_id
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.request import check_request_id
 from deltaq.tasks.staging import staged_request
 
 

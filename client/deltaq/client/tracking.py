@@ -8,8 +8,8 @@ from deltaq.client.core import Core
 from deltaq.client.drafts import table_name
 from deltaq.client.future import BaseFuture, Future
 from deltaq.tasks.errors import InvalidRequest
+from deltaq.tasks.names import check_request_id
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.request import check_request_id
 
 
 class Tracking:

@@ -30,10 +30,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deltaq.tasks.errors import DeltaqError, ErrorInfo, InvalidRequest, StagedDataMissing
+from deltaq.tasks.error_info import ErrorInfo
+from deltaq.tasks.errors import DeltaqError, InvalidRequest, StagedDataMissing
 from deltaq.tasks.location import Location, below, sync_folder
 from deltaq.tasks.manifest import MANIFEST_VERSION, Manifest, Part, Slice
-from deltaq.tasks.request import check_client_id, check_request_id, check_table_name
+from deltaq.tasks.names import check_client_id, check_request_id, check_table_name
 from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.signed_files import SignedFiles, storage_errors
 from deltaq.tasks.staging import StagingArea

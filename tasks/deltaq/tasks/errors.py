@@ -24,16 +24,13 @@
         RequestExpired, OutcomeExpired, DeadLettered
 
 A retry policy reads ``retryable`` on the class and nothing else. No exception crosses the
-wire: an outcome carries an :class:`ErrorInfo`, and :func:`error_from_info` raises the same
-type at the caller.
+wire: what does, and becomes the same type at the caller, is in ``error_info.py``.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 from typing import Any, ClassVar
-
-import msgspec
 
 
 class DeltaqError(Exception):
@@ -318,33 +315,6 @@ class DeadLettered(OutcomeError):
     code = "dead_lettered"
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An error as it crosses the wire."""
-
-    code: str
-    message: str
-    details: dict[str, Any] = {}
-
-
-def info_from_error(error: DeltaqError) -> ErrorInfo:
-    """Turn an error into its wire form."""
-    return ErrorInfo(code=error.code, message=error.message, details=error.details)
-
-
-def error_from_info(
-    info: ErrorInfo, *, request_id: str | None = None, table: str | None = None
-) -> DeltaqError:
-    """Build the error that ``info`` describes, of the type it had on the other side.
-
-    A code from a newer deltaq becomes the root class, with the code in the message.
-    """
-    kind = _BY_CODE.get(info.code)
-    message = info.message if kind else f"{info.message} [{info.code}]"
-    return (kind or DeltaqError)(
-        message, request_id=request_id, table=table, details=dict(info.details)
-    )
-
-
 def error_classes(root: type[DeltaqError] = DeltaqError) -> list[type[DeltaqError]]:
     """List a class of the tree and all below it, parents first."""
     return [root, *(c for child in root.__subclasses__() for c in error_classes(child))]
@@ -358,6 +328,3 @@ def _rebuild(
     details: dict[str, Any],
 ) -> DeltaqError:
     return kind(message, request_id=request_id, table=table, details=details)
-
-
-_BY_CODE = {kind.code: kind for kind in error_classes()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -25,6 +24,7 @@ from deltaq.tasks.calls import (
     submitted,
 )
 from deltaq.tasks.connection import Scripts, queue_errors
+from deltaq.tasks.entries import Clock, Entry, Settled
 from deltaq.tasks.errors import LeaseLost
 from deltaq.tasks.outcome import Outcome, State, encode_outcome, encode_outcomes
 from deltaq.tasks.request import Lane, Request
@@ -38,44 +38,6 @@ LANES = tuple(Lane)
 _CAUSE_LENGTH = 500
 #: Tables that the sweeper looks at in one call.
 _TABLES_AT_ONCE = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One request's place in an inbox, its wire form not yet read.
-
-    Attributes:
-        sequence: Its place.
-        wire: The request.
-        deadline_ms: When it expires, by Redis' clock; None for never.
-    """
-
-    sequence: int
-    wire: str
-    deadline_ms: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """What decides whether a request of one lane has expired.
-
-    Attributes:
-        now_ms: The time by Redis' clock, milliseconds since 1970.
-        claimed: Last sequence that any committer ever claimed. What was claimed was begun in
-            time, and a holder thought dead may still commit it.
-    """
-
-    now_ms: int
-    claimed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """The outcome of a request, ready to be acknowledged."""
-
-    outcome: Outcome
-    client_id: str
-    size_bytes: int
 
 
 class Inbox:

@@ -14,8 +14,8 @@ import redis
 
 from deltaq.tasks import keys
 from deltaq.tasks.connection import Scripts, queue_errors
+from deltaq.tasks.entries import Entry
 from deltaq.tasks.errors import LeaseLost
-from deltaq.tasks.inbox import Entry
 from deltaq.tasks.outcome import Outcome, encode_outcome, encode_outcomes
 from deltaq.tasks.request import Lane, Request, encode_request, milliseconds_left
 from deltaq.tasks.settings import Settings

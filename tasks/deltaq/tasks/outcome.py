@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from deltaq.tasks.errors import DeltaqError, ErrorInfo, error_from_info
+from deltaq.tasks.error_info import ErrorInfo, error_from_info
+from deltaq.tasks.errors import DeltaqError
 
 
 class State(StrEnum):

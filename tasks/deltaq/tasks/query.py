@@ -10,13 +10,8 @@ from collections.abc import Iterable
 import msgspec
 
 from deltaq.tasks.errors import InvalidRequest
-from deltaq.tasks.request import (
-    WIRE_VERSION,
-    EngineName,
-    check_client_id,
-    check_request_id,
-    check_table_name,
-)
+from deltaq.tasks.names import check_client_id, check_request_id, check_table_name
+from deltaq.tasks.request import WIRE_VERSION, EngineName
 
 
 class _Query(

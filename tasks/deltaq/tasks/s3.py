@@ -23,6 +23,7 @@ DEFAULT_REGION = "us-east-1"
 #: How long a request may take, and how long it is repeated while the server is busy, seconds.
 _TIMEOUT, _RETRY = 30, 20
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_BUCKET = re.compile(r"<BucketName>([\w.-]+)</BucketName>")
 _REGION = re.compile(
     r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'|region:? '?([a-z]+-[a-z]+-\d)"
 )
@@ -243,7 +244,8 @@ _THERE = ("PreconditionFailed", "ConditionalRequestConflict")
 
 def explain(text: str) -> str | None:
     """Say what an error of delta-rs means, if it is one of S3 that has a known meaning."""
-    meant = _meaning(_code_in(text), text, "of the lake", "S3")
+    named = _BUCKET.search(text)
+    meant = _meaning(_code_in(text), text, named[1] if named else "of the lake", "S3")
     return meant[1] if meant else None
 
 

@@ -22,7 +22,7 @@ from kombu.transport import redis as transport
 from deltaq.tasks import keys
 from deltaq.tasks.broker import make_celery
 from deltaq.tasks.errors import ConfigurationError, InvalidTableName
-from deltaq.tasks.request import check_table_name
+from deltaq.tasks.names import check_table_name
 from deltaq.tasks.settings import Settings
 from deltaq.worker.channel import Channel
 from deltaq.worker.parts import Parts

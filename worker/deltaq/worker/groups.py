@@ -11,7 +11,7 @@ from deltaq.tasks.request import Append, Lane, Merge, Request
 from deltaq.tasks.slices import Slices
 
 if TYPE_CHECKING:  # Redis' client takes half a second to import, which not all who group need
-    from deltaq.tasks.inbox import Clock
+    from deltaq.tasks.entries import Clock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deltaq.tasks.errors import StorageUnavailable, TableNotFound
 from deltaq.tasks.location import Location, table_names
-from deltaq.tasks.request import check_table_name
+from deltaq.tasks.names import check_table_name
 from deltaq.tasks.suggest import did_you_mean
 
 

@@ -158,9 +158,16 @@ def last_epoch(table: Location) -> str | None:
 
 
 def log_entries(table: Location) -> list[Location]:
-    """List the entries of a table's log, newest first; none if there is no table."""
-    entries = (e for e in (table / "_delta_log").glob("*.json") if e.stem.isdigit())
-    return sorted(entries, reverse=True)
+    """List the entries of a table's log, newest first; none if there is no table.
+
+    Raises:
+        StorageUnavailable: The log cannot be read.
+    """
+    log = table / "_delta_log"
+    try:
+        return sorted((e for e in log.glob("*.json") if e.stem.isdigit()), reverse=True)
+    except OSError as exc:
+        raise StorageUnavailable(f"{log}: cannot be read: {exc.strerror}") from exc
 
 
 def log_entry(table: Location, version: int) -> Location:

@@ -9,14 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from deltaq.tasks.calls import unapplied
-from deltaq.tasks.errors import (
-    DeltaqError,
-    ErrorInfo,
-    RequestError,
-    StorageUnavailable,
-    info_from_error,
-)
-from deltaq.tasks.inbox import Entry, Inbox, Settled
+from deltaq.tasks.entries import Entry, Settled
+from deltaq.tasks.error_info import ErrorInfo, info_from_error
+from deltaq.tasks.errors import DeltaqError, RequestError, StorageUnavailable
+from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.names import check_client_id, check_request_id
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.request import (
     Adopt,
@@ -24,8 +21,6 @@ from deltaq.tasks.request import (
     FrameRequest,
     Lane,
     Request,
-    check_client_id,
-    check_request_id,
     decode_request,
     operation_of,
 )

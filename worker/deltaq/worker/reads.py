@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltaq.tasks.errors import DeltaqError, info_from_error
+from deltaq.tasks.error_info import info_from_error
+from deltaq.tasks.errors import DeltaqError
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import (

@@ -20,7 +20,8 @@ from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import DeltaqError, ResultTimeout, TransientError
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.memory import Memory
-from deltaq.tasks.request import check_table_name, operation_of
+from deltaq.tasks.names import check_table_name
+from deltaq.tasks.request import operation_of
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea, staged_request
 from deltaq.worker.found import Action, Found

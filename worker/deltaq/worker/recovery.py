@@ -17,8 +17,9 @@ from deltaq.tasks.errors import InvalidTableName, LeaseLost, StorageUnavailable
 from deltaq.tasks.inbox import LANES, Inbox
 from deltaq.tasks.location import Location
 from deltaq.tasks.memory import Memory
+from deltaq.tasks.names import check_table_name
 from deltaq.tasks.outcome import Outcome, State
-from deltaq.tasks.request import Lane, check_table_name
+from deltaq.tasks.request import Lane
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import ledger
@@ -192,7 +193,11 @@ class Recovery:
 
     def _by_age(self, table: str) -> list[Location]:
         folder = self._staging.root / "requests" / table
-        return [file for _, file in sorted((age_of_file(f), f) for f in folder.glob("*.parquet"))]
+        try:
+            aged = sorted((age_of_file(file), file) for file in folder.glob("*.parquet"))
+        except OSError as exc:
+            raise StorageUnavailable(f"{folder}: cannot be read: {exc.strerror}") from exc
+        return [file for _, file in aged]
 
     def _recent_commits(self, table: str) -> Iterator[Location]:
         """Name the entries of the log whose outcomes Redis should have, newest first."""

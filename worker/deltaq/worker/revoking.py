@@ -16,8 +16,8 @@ from deltaq.tasks.calls import unapplied
 from deltaq.tasks.errors import DeltaqError, StagedDataMissing
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.location import Location
+from deltaq.tasks.names import check_request_id
 from deltaq.tasks.outcome import State
-from deltaq.tasks.request import check_request_id
 from deltaq.tasks.staging import StagingArea, staged_request
 
 logger = logging.getLogger(__name__)

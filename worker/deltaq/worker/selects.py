@@ -14,7 +14,7 @@ from sqlglot import exp
 from sqlglot.optimizer.scope import build_scope
 
 from deltaq.tasks.errors import InvalidExpression, InvalidTableName
-from deltaq.tasks.request import check_table_name
+from deltaq.tasks.names import check_table_name
 from deltaq.worker.expressions import function_names
 
 _SHOWN_CHARACTERS = 200

@@ -11,14 +11,8 @@ import time
 from collections.abc import Callable
 
 from deltaq.tasks.backfill import Backfill, Ending, Verdict, list_backfills, unbegun
-from deltaq.tasks.errors import (
-    DeltaqError,
-    ErrorInfo,
-    InvalidSignature,
-    RequestError,
-    StorageUnavailable,
-    info_from_error,
-)
+from deltaq.tasks.error_info import ErrorInfo, info_from_error
+from deltaq.tasks.errors import DeltaqError, InvalidSignature, RequestError, StorageUnavailable
 from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deltaq.tasks.backfill import Backfill
-from deltaq.tasks.errors import (
-    DeltaqError,
-    EngineRefused,
-    InvalidRequest,
-    QueueUnavailable,
-    info_from_error,
-)
+from deltaq.tasks.error_info import info_from_error
+from deltaq.tasks.errors import DeltaqError, EngineRefused, InvalidRequest, QueueUnavailable
 from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest, Part
 from deltaq.worker.backfill.claims import Claims

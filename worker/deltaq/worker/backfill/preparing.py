@@ -16,14 +16,13 @@ from deltalake.exceptions import TableNotFoundError
 
 from deltaq.tasks.backfill import Prepared
 from deltaq.tasks.batches import gather
+from deltaq.tasks.error_info import ErrorInfo, info_from_error
 from deltaq.tasks.errors import (
     ConstraintViolated,
     DeltaqError,
     EngineRefused,
-    ErrorInfo,
     RequestError,
     StorageUnavailable,
-    info_from_error,
 )
 from deltaq.tasks.location import Location, parse_location
 from deltaq.tasks.manifest import Manifest, Part

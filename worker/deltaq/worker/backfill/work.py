@@ -12,13 +12,8 @@ from pathlib import Path
 import msgspec
 
 from deltaq.tasks.backfill import Backfill
-from deltaq.tasks.errors import (
-    DeadLettered,
-    ErrorInfo,
-    QueueUnavailable,
-    error_from_info,
-    info_from_error,
-)
+from deltaq.tasks.error_info import ErrorInfo, error_from_info, info_from_error
+from deltaq.tasks.errors import DeadLettered, QueueUnavailable
 from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest, Part, piece_numbers
 from deltaq.tasks.s3 import S3Options

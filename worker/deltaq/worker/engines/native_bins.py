@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -22,7 +23,8 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from deltaq.tasks.batches import gather
 from deltaq.tasks.errors import SchemaMismatch
-from deltaq.tasks.location import Location, create_unsynced, source_of
+from deltaq.tasks.location import Location, create_unsynced, fetch, source_of
+from deltaq.tasks.s3_path import S3Path
 from deltaq.worker.backfill.layout import FORMAT, GROUP_BYTES, GROUP_ROWS
 from deltaq.worker.backfill.rows import completed
 from deltaq.worker.backfill.statistics import Statistics
@@ -31,6 +33,8 @@ from deltaq.worker.engines.fit import fit_batch
 
 #: Rows that are read at once; files with more are worth waking threads for.
 _BATCH_ROWS = 65_536
+#: Files of S3 that are being read at the same time: one after the other would wait for each call.
+_AHEAD = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +179,8 @@ def _copy(path: Location, files: Iterable[DataFile], name: str, schema: pa.Schem
 def _batches(
     path: Location, files: Iterable[DataFile], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    for file in files:
-        with pq.ParquetFile(source_of(path / file.path)) as parquet:
+    for place in _read_ahead(path / file.path for file in files):
+        with pq.ParquetFile(source_of(place)) as parquet:
             inside = parquet.schema_arrow.names
             _check_names(inside, schema.names)
             present = pa.schema([field for field in schema if field.name in inside])
@@ -184,6 +188,17 @@ def _batches(
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=present.names, use_threads=many):
                 # Columns that came to the table after the file are null in its rows.
                 yield completed(fit_batch(batch, present), schema)
+
+
+def _read_ahead(places: Iterable[Location]) -> Iterator[Location]:
+    """Begin to read those of the next files that are in S3, before one is given back."""
+    soon: deque[Location] = deque()
+    for place in places:
+        fetch([place])
+        soon.append(place)
+        if len(soon) == _AHEAD or not isinstance(place, S3Path):
+            yield soon.popleft()
+    yield from soon
 
 
 def _check_names(inside: Sequence[str], names: Sequence[str]) -> None:
