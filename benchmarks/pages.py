@@ -1,8 +1,9 @@
-"""``python -m benchmarks.readme``: put what was measured last into the README."""
+"""``python -m benchmarks.pages``: put what was measured last into the README and its own page."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -11,28 +12,64 @@ from benchmarks.results import Result
 
 _ROOT = Path(__file__).parents[1]
 LATEST = _ROOT / "benchmarks" / "results" / "latest.json"
-README = _ROOT / "README.md"
+README, PAGE = _ROOT / "README.md", _ROOT / "docs" / "benchmarks.md"
+#: Those that tell most, for the README.
+_CHOSEN = (
+    "append_idle",
+    "append_async_10",
+    "append_sync_10",
+    "submit",
+    "merge_idle",
+    "read",
+    "observed",
+    "backfill_parquet",
+    "backfill_live",
+    "maintained",
+    "live_beside",
+    "s3_append_idle",
+    "s3_append_async_10",
+    "cluster_merge",
+)
 _NUMBERS = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 
 
-def numbers(latest: Path) -> str:
-    """Write the results of a file as a Markdown table; nothing when there is none."""
-    if not latest.exists():
-        return ""
+def measured(latest: Path = LATEST) -> list[Result]:
+    """Read the results of a file."""
+    return msgspec.json.decode(latest.read_bytes(), type=list[Result])
+
+
+def chosen(results: Iterable[Result]) -> str:
+    """Write the results that the README has, and how many goals were missed in all."""
+    found = list(results)
+    missed = sum(not result.reached for result in found)
+    some = [result for name in _CHOSEN for result in found if result.name == name]
+    return f"{table(some)}\nOf {len(found)} goals {len(found) - missed} are reached.\n"
+
+
+def table(results: Iterable[Result]) -> str:
+    """Write results as a Markdown table."""
     lines = ["| work | deltaq | beside it | ratio | goal |", "|---|---|---|---|---|"]
-    for result in msgspec.json.decode(latest.read_bytes(), type=list[Result]):
+    for result in results:
         beside = ratio = ""
         if result.baseline is not None:
-            beside = f"{result.baseline:g} {result.unit}, {result.baseline_name}"
+            beside = f"{_amount(result.baseline)} {result.unit}, {result.baseline_name}"
         if result.ratio is not None:
             ratio = f"{result.ratio:g} x"
         goal = result.goal if result.reached else f"{result.goal}: missed"
         lines.append(
-            f"| {result.name} | {result.ours:g} {result.unit} | {beside} | {ratio} | {goal} |"
+            f"| {result.name} | {_amount(result.ours)} {result.unit} | {beside} | {ratio} | {goal} |"
         )
     return "\n".join(lines) + "\n"
 
 
+def _amount(value: float) -> str:
+    return f"{value:g}" if value < 10_000 else f"{value:,.0f}"
+
+
+def _put(page: Path, text: str) -> None:
+    page.write_text(_NUMBERS.sub(lambda found: found[1] + text + found[2], page.read_text()))
+
+
 if __name__ == "__main__":
-    table = numbers(LATEST)
-    README.write_text(_NUMBERS.sub(lambda m: m[1] + table + m[2], README.read_text()))
+    _put(README, chosen(measured()))
+    _put(PAGE, table(measured()))

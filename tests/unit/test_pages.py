@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmarks.readme import LATEST, numbers
+from benchmarks.pages import chosen, measured, table
 
 from deltaq.tasks.errors import (
     ConfigurationError,
@@ -18,6 +18,7 @@ from deltaq.tasks.errors import (
 )
 from deltaq.tasks.settings import SECRETS
 from deltaq.worker import spark_conf
+from tests.fault.matrix import RUNS
 from tests.support.pages import ROOT, TEXTS, between, blocks, rows, settings_table
 
 CATALOGUE = ROOT / "docs" / "errors.md"
@@ -106,8 +107,14 @@ def test_the_program_in_the_readme_is_the_quickstart() -> None:
     assert program.partition('"""\n\n')[2] == shown.text
 
 
-def test_the_numbers_in_the_readme_are_those_last_measured() -> None:
-    assert between(ROOT / "README.md", "numbers") == numbers(LATEST)
+def test_the_numbers_are_those_last_measured() -> None:
+    assert between(ROOT / "README.md", "numbers") == chosen(measured())
+    assert between(ROOT / "docs" / "benchmarks.md", "numbers") == table(measured())
+
+
+def test_the_cells_that_hold_are_those_of_the_matrix() -> None:
+    (told,) = re.findall(r"All (\d+) cells hold", (ROOT / "README.md").read_text())
+    assert int(told) == sum(len(run.cells) for run in RUNS)
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
