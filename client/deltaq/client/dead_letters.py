@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from deltaq.tasks.error_info import ErrorInfo
-from deltaq.tasks.errors import DeltaqError, InvalidRequest
+from deltaq.tasks.errors import DeltaqError, InvalidRequest, StorageUnavailable
 from deltaq.tasks.location import Location
 from deltaq.tasks.request import Request, operation_of
 from deltaq.tasks.staging import StagingArea, open_staged, staged_request
@@ -73,9 +73,15 @@ class DeadLetter:
 
 
 def find_dead_letters(staging: StagingArea, table: str | None = None) -> list[DeadLetter]:
-    """List the dead letters of a table, or of all, in the order in which they were given up."""
+    """List the dead letters of a table, or of all, in the order in which they were given up.
+
+    Raises:
+        StorageUnavailable: The staging area cannot be read.
+    """
     paths = staging.root.glob(f"dead/{table or '*'}/*.parquet")
-    return sorted(_opened(paths), key=lambda letter: (letter.buried_at, letter.request_id))
+    with _reading(staging):
+        found = list(_opened(paths))
+    return sorted(found, key=lambda letter: (letter.buried_at, letter.request_id))
 
 
 def find_dead_letter(staging: StagingArea, request_id: str, table: str | None = None) -> DeadLetter:
@@ -83,13 +89,15 @@ def find_dead_letter(staging: StagingArea, request_id: str, table: str | None = 
 
     Raises:
         InvalidRequest: There is none, or several tables have one.
+        StorageUnavailable: The staging area cannot be read.
     """
     dead = staging.root / "dead"
-    folders: Iterable[Location] = [dead / table] if table else ()
-    if not table and dead.is_dir():
-        folders = dead.iterdir()
-    paths = (folder / f"{request_id}.parquet" for folder in folders)
-    found = list(_opened(path for path in paths if path.is_file()))
+    with _reading(staging):
+        folders: Iterable[Location] = [dead / table] if table else ()
+        if not table and dead.is_dir():
+            folders = dead.iterdir()
+        paths = (folder / f"{request_id}.parquet" for folder in folders)
+        found = list(_opened(path for path in paths if path.is_file()))
     if not found:
         raise InvalidRequest(
             f"there is no dead letter {request_id}; 'deltaq dead-letters' lists them",
@@ -103,6 +111,14 @@ def find_dead_letter(staging: StagingArea, request_id: str, table: str | None = 
             request_id=request_id,
         )
     return found[0]
+
+
+@contextlib.contextmanager
+def _reading(staging: StagingArea) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StorageUnavailable(f"{staging.root}: cannot be read: {exc.strerror}") from exc
 
 
 def _opened(paths: Iterable[Location]) -> Iterator[DeadLetter]:
