@@ -124,9 +124,14 @@ def _s3_files(path: Location, source: str) -> Iterator[S3Path]:
         files = [f for f in path.walk_files() if not _hidden(f.relative_to(path))]
         if any(f.key.startswith(f"{path.key}/_delta_log/") for f in path.walk_files()):
             raise _is_table(path)
-    if not files:
+    if not (files := [f for f in files if not _marks_a_folder(f)]):
         raise InvalidRequest(f"{source}: no object is there, or matches")
     yield from sorted(f for f in files if not f.name.startswith(_HIDDEN))
+
+
+def _marks_a_folder(path: S3Path) -> bool:
+    """Tell the empty objects that Hadoop and consoles make for folders: ``year=2024/``."""
+    return path.suffix.lower() not in BY_SUFFIX and path.stat().st_size == 0
 
 
 def _split(key: str) -> tuple[str, str]:
