@@ -36,5 +36,6 @@ def on_disk(place: Location) -> Path:
 def files_in(place: Location) -> list[Location]:
     """List all files below a folder, sorted."""
     if isinstance(place, S3Path):
-        return sorted(place.walk_files())
+        # Without the empty objects by which Hadoop marks folders.
+        return sorted(file for file in place.walk_files() if file.is_file())
     return sorted(path for path in place.rglob("*") if path.is_file())
