@@ -21,9 +21,6 @@ from tests.support.s3_proxy import S3Proxy
 # merges after that take 19 s instead of 50 s.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
-#: Fixtures of a whole run that take as long to start as many tests take.
-SHARED = frozenset({"warm_spark", "shared_system"})
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the run choose where lakes are."""
@@ -46,23 +43,10 @@ def _is_marked(metafunc: pytest.Metafunc, name: str) -> bool:
     return next(metafunc.definition.iter_markers(name), None) is not None
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks for groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist what belongs together; choose what is about the storage."""
-    _group(items)
+    """Choose what is about the storage."""
     if config.getoption("storage") != "disk":
         _leave_out_disks(config, items)
-
-
-def _group(items: list[pytest.Item]) -> None:
-    """Keep a file in one process, and in the same one all files that share a Spark."""
-    groups: dict[Path, str] = {}
-    for item in items:
-        for fixture in SHARED.intersection(getattr(item, "fixturenames", ())):
-            groups[item.path] = fixture
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, file)))
 
 
 def _leave_out_disks(config: pytest.Config, items: list[pytest.Item]) -> None:
