@@ -122,7 +122,20 @@ def test_mistakes_are_named_with_where_they_were_made(
     [
         ("policy_hours", "22-6", "two times of day in UTC, as '22:00-06:00'"),
         ("policy_vacuum_hours", "3", "at least 168, or 0"),
-        ("queues", "comits", "Input should be 'commits', 'bulk', 'reads' or 'maintenance'"),
+        ("concurrency", "many", "it must be a whole number"),
+        ("concurrency", "0", "it must be greater than 0"),
+        (
+            "engine",
+            "natve",
+            "it must be 'auto', 'native' or 'spark', not 'natve' (did you mean 'native'?)",
+        ),
+        ("lease_ttl", "soon", "it must be a number"),
+        (
+            "queues",
+            "comits",
+            "it must be 'commits', 'bulk', 'reads' or 'maintenance', not 'comits'",
+        ),
+        ("spool", "perhaps", "it must be true or false"),
         ("s3_endpoint", "minio:9000", "it must be the URL of a server, as 'http://minio:9000'"),
         ("s3_region", "Frankfurt", "it must be the name of a region, as 'eu-central-1'"),
         ("signing_key", "short", "it must have 32 characters or more"),
@@ -142,7 +155,8 @@ def test_a_mistake_is_told_once_and_without_pydantics_words_for_programmers(
     assert message.startswith(f"{name} ({variable}): ")
     assert told in message
     assert message.count(variable) == 1
-    assert not any(word in message for word in ("Value error", "pattern", "validation", "source"))
+    strange = ("Value error", "Input", "pattern", "validation", "source", "parse")
+    assert not any(word in message for word in strange)
     assert caught.value.details == {"settings": [name]}
 
 

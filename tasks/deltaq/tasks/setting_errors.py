@@ -30,6 +30,13 @@ _FORMS = {
     "user": "it must be 1 to 100 characters in one line",
 }
 _FORM_TYPES = ("string_pattern_mismatch", "too_short")
+#: Of values that are no number or switch, what they must be.
+_KINDS = {
+    "int_parsing": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "float_parsing": "it must be a number",
+    "bool_parsing": "it must be true or false",
+}
 #: How pydantic-settings names the setting whose text it could not take apart.
 _FIELD = re.compile(r'for field "(\w+)"')
 
@@ -70,5 +77,14 @@ def _told(name: str, error: Any, place: str, known: Collection[str]) -> str:
         return f"{name} is not set: give it {ways}"
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name} ({place}){did_you_mean(name, known)}"
-    words = _FORMS.get(name) if error["type"] in _FORM_TYPES else None
-    return f"{name} ({place}): {words or error['msg'].removeprefix('Value error, ')}"
+    words = _FORMS.get(name) if error["type"] in _FORM_TYPES else _KINDS.get(error["type"])
+    return f"{name} ({place}): {words or _readable(error)}"
+
+
+def _readable(error: Any) -> str:
+    """Take what speaks of values and inputs from what pydantic says."""
+    said = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    if error["type"] != "literal_error":
+        return str(said)
+    choices = re.findall(r"'(\w+)'", error["ctx"]["expected"])
+    return f"{said}, not {error['input']!r}{did_you_mean(str(error['input']), choices)}"
