@@ -16,10 +16,11 @@ from deltaq.client import Client
 from deltaq.tasks.connection import connect
 from deltaq.tasks.errors import ConfigurationError, StorageUnavailable
 from deltaq.tasks.request import Lane
+from deltaq.tasks.results import publish, result_files
 from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.scan_folder import ScanFolder
 from deltaq.tasks.settings import Settings, load_settings
-from deltaq.tasks.staging import StagingArea, result_files
+from deltaq.tasks.staging import StagingArea
 from deltaq.worker.sweeper import Sweeper
 from tests.support import s3_faults as faults
 from tests.support.bench import Bench
@@ -202,7 +203,7 @@ def test_what_is_made_once_is_its_makers_although_the_answer_was_lost(
     made.mkdir()
     (made / "part-0.arrow").write_bytes(b"rows")
     for result in ("one", "two", "three"):
-        StagingArea(staging).publish(made, staging / "reads" / result)
+        publish(made, staging / "reads" / result)
 
         (file,) = result_files(staging / "reads" / result)
         assert file.read_bytes() == b"rows"

@@ -16,6 +16,7 @@ from deltaq.tasks.inbox import Inbox
 from deltaq.tasks.outcome import Outcome, State
 from deltaq.tasks.query import Query, query_name
 from deltaq.tasks.request import Lane, Request, decode_request, operation_of
+from deltaq.tasks.results import publish
 from deltaq.tasks.settings import Settings
 from deltaq.tasks.staging import StagingArea
 
@@ -71,7 +72,7 @@ class Player:
             made = self.staging.new_work_path()
             made.mkdir()
             pq.write_table(rows, made / "part-0.parquet")
-            self.staging.publish(made, self.staging.read_path(query.request_id))
+            publish(made, self.staging.read_path(query.request_id))
         outcome = Outcome(
             request_id=query.request_id,
             table=query.table,

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from deltaq.tasks.errors import StagedDataMissing
 from deltaq.tasks.location import Location, open_input, source_of
 from deltaq.tasks.outcome import Outcome
-from deltaq.tasks.staging import StagingArea, result_files
+from deltaq.tasks.results import result_files
+from deltaq.tasks.staging import StagingArea
 
 
 @contextmanager

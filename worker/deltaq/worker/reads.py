@@ -30,6 +30,7 @@ from deltaq.tasks.query import (
     decode_query,
     query_name,
 )
+from deltaq.tasks.results import publish
 from deltaq.tasks.signing import Signer
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.commits import commits_after
@@ -198,7 +199,7 @@ class Reader:
         result = self._staging.new_work_path()
         try:
             yield result
-            self._staging.publish(result, self._staging.read_path(query.request_id))
+            publish(result, self._staging.read_path(query.request_id))
         finally:
             self._staging.remove_folder(result)
 
