@@ -61,6 +61,26 @@ def test_a_commit_is_synced_with_its_files_and_their_folders(
     assert old not in synced
 
 
+def test_the_many_files_of_a_commit_are_synced_each_with_its_folder(
+    tmp_path: Path, synced: set[Path]
+) -> None:
+    files = [write_file(tmp_path, f"day={n}/part.parquet") for n in range(20)]
+    added = ({"add": {"path": str(file.relative_to(tmp_path))}} for file in files)
+    entry = write_commit(tmp_path, 3, *added, {"add": {"path": "day=1/gone.parquet"}})
+
+    sync_commit(tmp_path, 3)
+
+    assert synced == {tmp_path, entry, entry.parent, *files, *(file.parent for file in files)}
+
+
+def test_a_folder_that_cannot_be_synced_is_told_of_many(tmp_path: Path) -> None:
+    added = [{"add": {"path": f"day={n}/gone.parquet"}} for n in range(20)]
+    write_commit(tmp_path, 3, *added)
+
+    with pytest.raises(StorageUnavailable, match=r"day=\d+: cannot be synced: No such file"):
+        sync_commit(tmp_path, 3)
+
+
 def test_the_first_commit_syncs_the_folders_above_the_table(
     tmp_path: Path, synced: set[Path]
 ) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+import msgspec
 
 from deltaq.tasks.errors import StorageUnavailable
 from deltaq.tasks.location import Location, sync_file, sync_folder
@@ -24,6 +26,10 @@ _B85 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+
 _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 #: Characters of a UUID in Z85.
 _UUID_LENGTH = 20
+#: Files that are synced at the same time: the disk writes them together, and its journal once.
+_AT_ONCE = 4
+
+_decoder = msgspec.json.Decoder()
 
 
 def read_commit(table: Location, version: int) -> list[dict[str, Any]]:
@@ -34,7 +40,8 @@ def read_commit(table: Location, version: int) -> list[dict[str, Any]]:
     """
     entry = log_entry(table, version)
     try:
-        return [json.loads(line) for line in entry.read_bytes().splitlines()]
+        actions: list[dict[str, Any]] = _decoder.decode_lines(entry.read_bytes())
+        return actions
     except OSError as exc:
         raise StorageUnavailable(f"{entry}: cannot be read: {exc.strerror}") from exc
 
@@ -53,15 +60,28 @@ def sync_commit(table: Location, version: int) -> None:
     for action in read_commit(table, version):
         files.update(_written_files(table, action))
     try:
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                sync_file(file)  # unless a later commit replaced it, and VACUUM removed it
-        for folder in _folders(table, files, new=version == 0):
-            sync_folder(folder)
+        _each(_sync_if_there, files)
+        _each(sync_folder, _folders(table, files, new=version == 0))
     except OSError as exc:
         raise StorageUnavailable(
             f"{exc.filename or table}: cannot be synced: {exc.strerror}"
         ) from exc
+
+
+def _each(sync: Callable[[Path], None], places: Collection[Path]) -> None:
+    """Sync each of some places, more than a few of them side by side."""
+    if len(places) <= _AT_ONCE:
+        for place in places:
+            sync(place)
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "deltaq-sync") as threads:
+        for _ in threads.map(sync, places):
+            pass  # what one of them raised is raised here
+
+
+def _sync_if_there(file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a later commit replaced it, VACUUM removed it
+        sync_file(file)
 
 
 def _written_files(table: Path, action: dict[str, Any]) -> Iterator[Path]:
