@@ -178,10 +178,18 @@ def test_both_engines_refuse_alike(
 
 
 def test_an_unknown_column_is_an_invalid_expression(lakes: Lakes) -> None:
-    with pytest.raises(NotNative):
+    with pytest.raises(InvalidExpression, match=r"'sybmol' \(did you mean 'symbol'\?\)"):
         lakes.run(lakes.native, "select sybmol from prices")
     with pytest.raises(InvalidExpression, match="sybmol"):
         lakes.run(lakes.spark, "select sybmol from prices")
+
+
+@pytest.mark.parametrize(
+    "text", ["price as p, p as q", "_metadata.file_path as f", "s.symbol as s"]
+)
+def test_a_name_that_spark_may_know_is_left_to_it(lakes: Lakes, text: str) -> None:
+    with pytest.raises(NotNative):
+        lakes.run(lakes.native, f"select {text} from prices")
 
 
 def test_the_environment_of_the_worker_is_out_of_reach(lakes: Lakes) -> None:

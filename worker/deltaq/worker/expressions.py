@@ -125,8 +125,7 @@ def _parse(text: str, what: str) -> exp.Expr:
     try:
         parsed = sqlglot.parse(text, dialect="spark")
     except sqlglot.errors.SqlglotError as exc:
-        reason = str(exc).splitlines()[0].partition(". Line")[0]
-        raise _invalid(text, what, f"it cannot be parsed: {reason}") from exc
+        raise _invalid(text, what, unparsed(exc)) from exc
     statements = [s for s in parsed if s is not None]
     if not statements:
         raise _invalid(text, what, "it is empty")
@@ -135,6 +134,21 @@ def _parse(text: str, what: str) -> exp.Expr:
     for reason in _objections(statements[0]):
         raise _invalid(text, what, reason)
     return statements[0]
+
+
+def unparsed(error: sqlglot.errors.SqlglotError) -> str:
+    """Say where a parser gave up, without its own names for what it did not find."""
+    found = error.errors if isinstance(error, sqlglot.errors.ParseError) else []
+    if not found:
+        return "it cannot be parsed: a quote or a comment has no end"
+    near, said = found[0]["highlight"], str(found[0]["description"])
+    if said.startswith("Expecting "):
+        problem = f"{said.removeprefix('Expecting ')!r} is missing after {near!r}"
+    elif "Unexpected token" in said:
+        problem = f"{near!r} is not expected"
+    else:
+        problem = f"something is missing at {near!r}"
+    return f"it cannot be parsed: {problem} (line {found[0]['line']}, character {found[0]['col']})"
 
 
 def _objections(root: exp.Expr) -> Iterator[str]:

@@ -15,7 +15,7 @@ from sqlglot.optimizer.scope import build_scope
 
 from deltaq.tasks.errors import InvalidExpression, InvalidTableName
 from deltaq.tasks.names import check_table_name
-from deltaq.worker.expressions import function_names
+from deltaq.worker.expressions import function_names, unparsed
 
 _SHOWN_CHARACTERS = 200
 _MOST_TABLES = 32
@@ -74,8 +74,7 @@ def parse_select(text: str) -> Select:
     try:
         statements = [s for s in sqlglot.parse(text, dialect="spark") if s is not None]
     except sqlglot.errors.SqlglotError as exc:
-        reason = str(exc).splitlines()[0].partition(". Line")[0]
-        raise invalid(text, f"it cannot be parsed: {reason}") from exc
+        raise invalid(text, unparsed(exc)) from exc
     if len(statements) != 1:
         raise invalid(text, "it must be one SELECT")
     tree = statements[0]

@@ -17,6 +17,7 @@ import pyarrow.types as pt
 from sqlglot import exp
 
 from deltaq.tasks.errors import InvalidExpression
+from deltaq.tasks.suggest import did_you_mean
 from deltaq.worker.engines.delta_types import plain_type
 from deltaq.worker.expressions import Translator
 from deltaq.worker.selects import Select, invalid
@@ -289,8 +290,20 @@ class _Writer(Translator):
         if name in self._merged and not of:
             sources = sources[:1]
         if len(sources) != 1:
+            self._require_somewhere(node)
             raise self._unknown(node)  # Spark's words are the better ones
         return sources[0].column(name)
+
+    def _require_somewhere(self, column: exp.Column) -> None:
+        """Refuse a name that neither a table nor the result has: there may be no Spark to do so."""
+        names = [name for source in self._sources for name in source.schema.names]
+        given = [node.alias for node in self._select.tree.expressions if node.alias]
+        known = {name.lower() for name in (*names, *given)}
+        # Of "a.b" the first may be a struct; what begins so may be one of Spark's own, as _metadata.
+        if column.table or column.name.startswith("_") or column.name.lower() in known:
+            return
+        near = did_you_mean(column.name, names)
+        raise invalid(self._select.text, f"there is no column {column.name!r}{near}")
 
     def _known(self, node: exp.Expr) -> None:
         self._only(node, *_PARTS[type(node)])
