@@ -41,17 +41,19 @@ def test_the_upkeep_of_a_table_is_told_chosen_done_and_told_of(
     assert (code, b"no such column" in told) == (0, False)
     stored, policy = told.decode().splitlines()[:2]
     assert stored.startswith("prices: 5 files (1 would do), ")
-    assert stored.endswith(" bytes, 5 rows, 1 partitions")
+    assert stored.endswith(" bytes, 5 rows, 1 partition")
     assert policy == (
         "policy: compact_files=32 zorder=k zorder_hours=0 vacuum_hours=0 checkpoint_commits=20 "
         "hours=always"
     )
+    assert b"  will write a checkpoint every 20 commits\n" in told
     assert b"5 files where 1 would do, up to 5 in one partition: optimize it" in told
 
     code, told, said = shell.run("maintain", "prices", "--run", "--json")
     assert (code, "compacted" in said) == (0, True)
     analysed = json.loads(told)
     assert (analysed["files"], analysed["policy"]["zorder"]) == (1, ["k"])
+    assert analysed["plan"][-1] == "write a checkpoint every 20 commits"
 
     code, told, _ = shell.run("maintain", "prices", "--history")
     assert (code, told.count(b"optimize")) == (0, 2)

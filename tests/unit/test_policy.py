@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deltaq.client.cli_maintain import planned
 from deltaq.tasks.errors import ConfigurationError, InvalidRequest
 from deltaq.tasks.policy import Policy, default_policy, policy_properties, table_policy
 from deltaq.tasks.request import Optimize, Vacuum
@@ -40,6 +41,21 @@ def test_a_policy_is_read_from_properties_as_it_was_written() -> None:
     expected = Policy(compact_files=5, zorder=("a b", "c"), vacuum_hours=168, hours="22:00-06:00")
     assert table_policy({**properties, "owner": "me"}, Policy()) == expected
     assert table_policy(policy_properties({"zorder": "k"}), Policy()).zorder == ("k",)
+
+
+def test_what_a_policy_brings_is_told_in_words() -> None:
+    nothing = Policy(compact_files=0, vacuum_hours=0)
+    assert planned(nothing) == ["write a checkpoint every 20 commits"]
+    assert planned(Policy(zorder=("a", "b"), zorder_hours=0, compact_files=0)) == planned(nothing)
+
+    plan = planned(Policy(zorder=("a", "b"), vacuum_hours=200, hours="22:00-06:00"))
+    assert plan == [
+        "compact when a partition has more than 32 small files, or the table sleeps with far more "
+        "files than it needs, in 22:00-06:00 UTC only",
+        "order by a, b every 24 hours, in 22:00-06:00 UTC only",
+        "remove once a day what no version of 200 hours needs, in 22:00-06:00 UTC only",
+        "write a checkpoint every 20 commits",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The verb for the upkeep of a table: what its policy is, what to do, what was done."""
+"""The verb for the upkeep of a table: its policy and what that brings, what to do, what was done."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from deltaq.client.cli_submitting import awaited, describe_outcome
 from deltaq.client.client import Client
+from deltaq.client.overview import counted
 from deltaq.client.tabular import as_json as json_of
 from deltaq.client.tabular import show_table
 from deltaq.tasks.policy import Policy, default_policy, policy_properties, table_policy
@@ -70,9 +71,27 @@ def maintain(
         )
     told["suggestions"] += _absent(policy, [column["name"] for column in detail["schema"]])
     if as_json:
-        typer.echo(json_of({"policy": msgspec.structs.asdict(policy), **told}))
+        chosen = {"policy": msgspec.structs.asdict(policy), "plan": planned(policy)}
+        typer.echo(json_of({**chosen, **told}))
         return
     _show(table, policy, told)
+
+
+def planned(policy: Policy) -> list[str]:
+    """Say what workers will do by a policy, and when."""
+    plan = []
+    if policy.compact_files:
+        plan.append(
+            f"compact when a partition has more than {policy.compact_files} small files, or the "
+            "table sleeps with far more files than it needs"
+        )
+    if policy.zorder and policy.zorder_hours:
+        plan.append(f"order by {', '.join(policy.zorder)} every {policy.zorder_hours} hours")
+    if policy.vacuum_hours:
+        plan.append(f"remove once a day what no version of {policy.vacuum_hours} hours needs")
+    if plan and policy.hours != "always":
+        plan = [f"{line}, in {policy.hours} UTC only" for line in plan]
+    return [*plan, f"write a checkpoint every {policy.checkpoint_commits} commits"]
 
 
 def _wish(text: str) -> tuple[str, Any]:
@@ -96,11 +115,13 @@ def _absent(policy: Policy, columns: list[str]) -> list[str]:
 def _show(table: str, policy: Policy, told: dict[str, Any]) -> None:
     rows = "unknown" if told["rows"] is None else f"{told['rows']:,}"
     typer.echo(
-        f"{table}: {told['files']:,} files ({told['needed_files']:,} would do), "
-        f"{told['size_bytes']:,} bytes, {rows} rows, {told['partitions']:,} partitions"
+        f"{table}: {counted(told['files'], 'file')} ({told['needed_files']:,} would do), "
+        f"{told['size_bytes']:,} bytes, {rows} rows, {counted(told['partitions'], 'partition')}"
     )
     wishes = [f"{name}={_plain(getattr(policy, name))}" for name in policy.__struct_fields__]
     typer.echo(f"policy: {' '.join(wishes)}")
+    for line in planned(policy):
+        typer.echo(f"  will {line}")
     show_table(
         ["files below", "files", "bytes"],
         (
