@@ -125,17 +125,23 @@ class Handle:
 
     def advanced(self, app_id: str, sequence: int) -> int:
         """Note that a commit of this process moved a ledger; return the commit's version."""
-        table = self._table
-        if table is None:
+        if self._table is None:
             self._open()
-            table = self.existing()
         self._ledgers[app_id] = sequence
+        return self._committed()
+
+    def rearranged(self) -> None:
+        """Note that commits of this process changed how the table is stored, and no ledger."""
+        self._ledgers.clear()  # somebody else's commits may have come with them
+        self._committed()
+
+    def _committed(self) -> int:
         self._looked_at = time.monotonic()
         if isinstance(self.path, S3Path):
             self._entry = None  # asked for when nobody waits
         else:
             self.identify()
-        version = table.version()
+        version = self.existing().version()
         if version - self._opened_at >= REOPEN_AFTER:
             self._table = None
         return version

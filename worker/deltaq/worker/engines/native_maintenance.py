@@ -29,7 +29,6 @@ from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.handles import NOTHING_UNNEEDED, Handle
 from deltaq.worker.engines.native_limits import maps_columns
 from deltaq.worker.engines.native_optimize import SLICE_SECONDS, Matching, optimize
-from deltaq.worker.engines.urls import open_table
 from deltaq.worker.engines.verb_rules import check_optimize, check_retention, lists_folder
 from deltaq.worker.maintenance.analysis import analyse
 from deltaq.worker.maintenance.unneeded import files_told, remove_checksums, remove_files
@@ -90,14 +89,14 @@ def maintain(
         done = Done(more=more)
     elif isinstance(request, Checkpoint):
         handle.checkpoint()
-        table, done = open_table(handle.path), Done()
+        done = Done()
     else:
         check_retention(request)
         done = _vacuum(handle, request, begun, keep_versions)
-    for version in range(before + 1, table.version() + 1):
-        sync_commit(handle.path, version)
-    if not isinstance(request, Vacuum):  # which commits nothing
-        handle.forget()
+    if table.version() > before:
+        for version in range(before + 1, table.version() + 1):
+            sync_commit(handle.path, version)
+        handle.rearranged()
     handle.refresh()
     return done
 

@@ -23,7 +23,7 @@ from deltaq.tasks.slices import Slices
 from deltaq.worker.engines import NotNative
 from deltaq.worker.engines.handles import Handle
 from deltaq.worker.engines.native_bins import DataFile, Unlike, put_together
-from deltaq.worker.engines.native_commit import NO_HOOKS
+from deltaq.worker.engines.native_commit import DENSE, NO_HOOKS
 from deltaq.worker.engines.native_ordering import Ordering
 from deltaq.worker.engines.native_partitions import (
     can_be_named,
@@ -285,6 +285,7 @@ class _Optimizing:
         options: dict[str, Any] = {
             "partition_filters": filters(self._columns, partitions),
             "target_size": self._request.target_bytes,
+            "writer_properties": DENSE,
             **self._commit(),
         }
         if self._request.zorder:

@@ -18,6 +18,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from deltaq.worker.durable import read_commit
 from deltaq.worker.engines.native_bins import DataFile
+from deltaq.worker.engines.native_commit import DENSE
 
 #: Added to the process's niceness.
 _NICE = 10
@@ -63,7 +64,9 @@ def _order(job: Job, place: Path) -> list[Made]:
     added = [AddAction(f.path, f.size_bytes, job.values, now, True, "{}") for f in job.files]
     columns = DeltaTable(job.table, version=job.version).schema()
     create_table_with_add_actions(str(place), columns, added, partition_by=list(job.values))
-    DeltaTable(str(place)).optimize.z_order(list(job.zorder), target_size=job.target_bytes)
+    DeltaTable(str(place)).optimize.z_order(
+        list(job.zorder), target_size=job.target_bytes, writer_properties=DENSE
+    )
     adds = [action["add"] for action in read_commit(place, 1) if "add" in action]
     made = [Made(path=unquote(a["path"]), size_bytes=a["size"], stats=a["stats"]) for a in adds]
     for new in made:
