@@ -7,9 +7,9 @@ import threading
 import pyarrow as pa
 import pytest
 
-from deltaq.client.results import rows_in
+from deltaq.client.results import read_part
 from deltaq.tasks.errors import InvalidExpression, VersionNotFound
-from deltaq.tasks.location import Location, make_folder
+from deltaq.tasks.location import Location
 from deltaq.tasks.query import Scan
 from deltaq.tasks.request import new_request_id
 from deltaq.tasks.scan_folder import ScanFolder
@@ -29,13 +29,13 @@ ROWS = pa.table({"n": range(1000), "text": [f"{n % 7}" for n in range(1000)]})
 def scan(table: Applier, **asked: object) -> tuple[int, Parts, pa.Table]:
     """Have a table's engine scan it, with nobody in the way."""
     query = Scan(request_id=new_request_id(), client_id=CLIENT_ID, table="prices", **asked)  # type: ignore[arg-type]
-    folder = table.staging.read_path(query.request_id)
-    make_folder(folder)
+    folder = ScanFolder(table.staging.read_path(query.request_id))
+    assert folder.claim()
     work = table.staging.new_work_path()
-    parts = Parts(ScanFolder(folder), work, patience=10, stopping=threading.Event())
+    parts = Parts(folder, work, patience=10, stopping=threading.Event())
     version = table.engine.scan(query, parts)
-    rows = rows_in(folder)
-    assert rows is not None
+    files = [file for n in range(parts.count) if (file := folder.part(n))]
+    rows = pa.concat_tables(map(read_part, files)).replace_schema_metadata(None)
     assert rows.num_rows == parts.rows
     return version, parts, rows
 

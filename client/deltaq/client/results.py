@@ -45,10 +45,11 @@ def rows_in(folder: Location) -> pa.Table | None:
     files = result_files(folder)
     if not files:
         return None
-    return pa.concat_tables(map(_read_part, files)).replace_schema_metadata(None)
+    return pa.concat_tables(map(read_part, files)).replace_schema_metadata(None)
 
 
-def _read_part(file: Location) -> pa.Table:
+def read_part(file: Location) -> pa.Table:
+    """Read a file of a result."""
     if file.suffix == ".parquet":
         return pq.read_table(source_of(file))
     with open_input(file) as source, pa.ipc.open_file(source) as batches:

@@ -11,14 +11,14 @@ from types import TracebackType
 from typing import cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deltaq.client.asking import After, ask_after
 from deltaq.client.async_core import AsyncCore
 from deltaq.client.core import Core
 from deltaq.client.future import Future
+from deltaq.client.results import read_part
 from deltaq.tasks.errors import InvalidRequest, ResultTimeout, StagedDataMissing
-from deltaq.tasks.location import Location, open_input, source_of
+from deltaq.tasks.location import Location
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.query import Scan as ScanQuery
 from deltaq.tasks.scan_folder import ScanFolder
@@ -168,14 +168,9 @@ class Scan(Iterator[pa.RecordBatch]):
             pause = min(2 * pause, _LONGEST_LOOK)
 
     def _take(self, file: Location) -> pa.Table:
-        if file.suffix == ".parquet":
-            part = pq.read_table(source_of(file))
-        else:
-            with open_input(file) as source, pa.ipc.open_file(source) as batches:
-                part = batches.read_all()
+        part = read_part(file).replace_schema_metadata(None)
         file.unlink(missing_ok=True)
         self._next_part += 1
-        part = part.replace_schema_metadata(None)
         self._schema = self._schema or part.schema
         return part
 
