@@ -23,8 +23,6 @@ from deltaq.worker.router import Performed
 from tests.support.bench import Bench
 from tests.support.log import actions, ledgers
 
-pytestmark = pytest.mark.on_disk("tables are written and looked at as files")
-
 FILES = 10
 MOMENT = datetime(2024, 5, 31, 12, tzinfo=UTC)
 
@@ -47,7 +45,7 @@ def fill(settings: Settings, **options: Any) -> None:
 
 
 def table(bench: Bench) -> DeltaTable:
-    return DeltaTable(str(place(bench.settings)))
+    return open_table(place(bench.settings))
 
 
 def keys_of(bench: Bench) -> list[int]:
@@ -156,7 +154,7 @@ def test_rows_that_somebody_else_deletes_meanwhile_do_not_come_back(
     def overtaken(*args: Any) -> str:
         stats = copy(*args)
         if others:
-            DeltaTable(str(place(bench.settings))).delete(others.pop())
+            table(bench).delete(others.pop())
         return stats
 
     monkeypatch.setattr(native_bins, "_copy", overtaken)
