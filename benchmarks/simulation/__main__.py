@@ -22,7 +22,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=2, help="Of the steady load.")] = 60.0,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second of it.")] = 150.0,
     concurrency: Annotated[int, typer.Option(min=1, help="Commits of a worker at once.")] = 4,
-    commit_seconds: Annotated[float, typer.Option(help="What a commit takes.")] = 3.0,
+    commit_seconds: Annotated[float, typer.Option(help="What a commit takes.")] = 8.0,
     processes: Annotated[int, typer.Option(min=1, help="That share the workers.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file of what was found.")] = OUT,
 ) -> None:
