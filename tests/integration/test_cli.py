@@ -213,6 +213,14 @@ def test_commits_are_watched_until_so_many_came_or_none_did(
     assert (code, err) == (4, "deltaq: 2 of 3 commits to prices, and then none for 0.3 s\n")
 
 
+@pytest.mark.slow
+def test_who_watches_where_no_worker_runs_is_told_so(shell: Shell) -> None:
+    code, out, err = shell.run("watch", "prices", "--count", "1", "--timeout", "0.1")
+
+    assert (code, out) == (4, b"")
+    assert err == "deltaq: no answer to tables within 10 s: does a worker run that serves reads?\n"
+
+
 def test_who_watches_leaves_with_ctrl_c(shell: Shell, worker: ReadingWorker) -> None:
     with shell.start("watch", "prices") as watching:
         # It asks where the table is, and then waits.

@@ -1,4 +1,4 @@
-"""What a client does when a lane, Redis or the staging area's disk is full."""
+"""What a client does when a lane, Redis or the staging area's disk is full, or nobody answers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from deltaq.client import (
     InvalidRequest,
     QueueFull,
     QueueUnavailable,
+    ResultTimeout,
     StagingFull,
     StorageUnavailable,
+    backfill_run,
 )
 from deltaq.tasks.location import Location
 from deltaq.tasks.settings import Settings, load_settings
@@ -210,3 +212,22 @@ def test_a_timeout_without_block_is_refused(client: Client, small: Settings) -> 
 
 def test_what_stops_a_file_for_want_of_room_is_caught_as_storage_trouble() -> None:
     assert issubclass(StagingFull, StorageUnavailable)
+
+
+def test_a_backfill_that_no_worker_answers_says_what_it_waits_for_and_leaves_nothing(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(backfill_run, "_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(backfill_run, "_ANSWER_SECONDS", 0.1)
+    (tmp_path / "day.csv").write_text("symbol,price\nIBM,101.5\n")
+
+    with Client(settings) as client, caplog.at_level("INFO", "deltaq.client"):
+        with pytest.raises(ResultTimeout, match="does a worker run that serves reads"):
+            client.backfill(TABLE, tmp_path / "day.csv", upload=True)
+        assert client.backfills() == []
+
+    assert "waiting for a worker to tell the columns of table prices" in caplog.text
+    assert staged_files(settings) == []

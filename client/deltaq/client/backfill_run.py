@@ -54,8 +54,8 @@ from deltaq.tasks.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to wait for a worker's word on the table.
-_ANSWER_SECONDS = 60.0
+#: Seconds to wait for a worker's word on the table, before and after it is said that there is none.
+_SILENT_SECONDS, _ANSWER_SECONDS = 3.0, 57.0
 #: Seconds to wait until a worker has removed what was prepared, and between two looks.
 _CLEAN_SECONDS, _PAUSE = 60.0, 0.2
 #: Parts for which workers are woken; who has prepared one looks for the next.
@@ -145,10 +145,13 @@ def _frames(sources: Sources, paths: list[str | os.PathLike[str]]) -> Iterator[F
 
 async def _describe(core: AsyncCore, table: str) -> dict[str, Any] | None:
     query = Detail(request_id=new_request_id(), client_id=core.client_id, table=table)
+    ask = partial(core.answer, query, lambda outcome: nullcontext(dict(outcome.value)))
     try:
-        return await core.answer(
-            query, lambda outcome: nullcontext(dict(outcome.value)), timeout=_ANSWER_SECONDS
-        )
+        try:
+            return await ask(timeout=_SILENT_SECONDS)
+        except ResultTimeout:
+            logger.info("waiting for a worker to tell the columns of table %s", table)
+            return await ask(timeout=_ANSWER_SECONDS)
     except TableNotFound:
         return None
 

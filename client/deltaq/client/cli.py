@@ -61,12 +61,13 @@ def _common(
 
 
 def _tell_of_waits() -> None:
-    """Have a wait for room, which may be a long one, told as errors are."""
-    waits = logging.getLogger("deltaq.client.room")
+    """Have a wait for room or for a worker, which may be a long one, told as errors are."""
     teller = logging.StreamHandler()
     teller.setFormatter(logging.Formatter("deltaq: %(message)s"))
-    waits.handlers, waits.propagate = [teller], False
-    waits.setLevel(logging.INFO)
+    for waiting in ("room", "backfill_run"):
+        waits = logging.getLogger(f"deltaq.client.{waiting}")
+        waits.handlers, waits.propagate = [teller], False
+        waits.setLevel(logging.INFO)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -16,6 +17,9 @@ from deltaq.tasks.suggest import did_you_mean
 from deltaq.tasks.verbs import READ, Json, Lake, RedisUrl, complete_table
 
 app = typer.Typer()
+
+#: Seconds to wait for a worker's word on which tables there are.
+_ANSWER_SECONDS = 10.0
 
 
 @app.command(rich_help_panel=READ)
@@ -59,23 +63,30 @@ def watch(
 
     Example: deltaq watch prices --from-version 0 --count 1 --timeout 60
     """
-    told = 0
     with (
         contextlib.suppress(KeyboardInterrupt),  # how one leaves
         Client(lake=lake, redis_url=redis_url) as client,
-        client.watch(tables, from_version=from_version, timeout=timeout) as commits,
     ):
-        _tell_of_absent(tables, client.tables())
-        for commit in commits:
-            typer.echo(msgspec.json.encode(commit) if as_json else _line(commit))
-            sys.stdout.flush()
-            told += 1
-            if told == count:
-                return
-        if count is not None:
+        # First, so that where no worker runs that is said, and soon.
+        _tell_of_absent(tables, client.tables(timeout=_ANSWER_SECONDS))
+        with client.watch(tables, from_version=from_version, timeout=timeout) as commits:
+            told = _tell(commits, count, as_json=as_json)
+        if count is not None and told < count:
             raise ResultTimeout(
                 f"{told} of {count} commits to {', '.join(tables)}, and then none for {timeout:g} s"
             )
+
+
+def _tell(commits: Iterable[Commit], count: int | None, *, as_json: bool) -> int:
+    """Print commits, as many as there are or are asked for; tell how many there were."""
+    told = 0
+    for commit in commits:
+        typer.echo(msgspec.json.encode(commit) if as_json else _line(commit))
+        sys.stdout.flush()
+        told += 1
+        if told == count:
+            break
+    return told
 
 
 def _tell_of_absent(tables: list[str], known: list[str]) -> None:
