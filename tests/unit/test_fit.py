@@ -1,6 +1,7 @@
 import datetime as dt
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -348,14 +349,37 @@ def test_rows_with_a_null_key_are_exempt(stage: Stage) -> None:
     fit.check_unique_keys([path], ["a", "b"], name="t")
 
 
+_KEY = st.none() | st.integers(0, 3)
+
+
+@given(rows=st.lists(st.tuples(_KEY, st.sampled_from([None, "a", "b"]))), ascend=st.booleans())
+@settings(max_examples=200)
+def test_rows_in_whatever_order_are_told_apart_by_all_their_keys(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Any, ...]], ascend: bool
+) -> None:
+    rows = sorted(rows, key=str) if ascend else rows
+    whole = [row for row in rows if None not in row]
+    area, request = StagingArea(tmp_path_factory.mktemp("keys")), make_append()
+    columns = zip(*rows, strict=True) if rows else ([], [])
+    arrays = [pa.array(c, t) for c, t in zip(columns, (pa.int64(), pa.string()), strict=True)]
+    stage_rows(area, request, pa.table(arrays, names=["a", "b"]))
+    path = area.request_path(request.table, request.request_id)
+
+    with pytest.raises(DuplicateKeys) if len(set(whole)) < len(whole) else nullcontext():
+        fit.check_unique_keys([path], ["a", "b"], name="t")
+
+
 @pytest.mark.parametrize(
     "array",
     [
         pa.array([0.0, -0.0]),
+        pa.array([-0.0, 0.0]),
         pa.array([math.nan, math.nan]),
+        pa.array([1.0, math.nan, math.nan]),
         pa.array([Decimal("1.0"), Decimal("1.0")]),
         pa.array(["x", "x"]).dictionary_encode(),
         pa.array([b"x", b"x"], pa.large_binary()),
+        pa.array([1.5, 1.5], pa.float16()),
         pa.array([True, True]),
         pa.array([1, 1], UTC),
     ],

@@ -146,7 +146,10 @@ def check_unique_keys(paths: Sequence[Location], keys: Sequence[str], *, name: s
         with open_staged(path) as file:
             tables.append(comparable_keys(file.read(columns=list(keys)).select(list(keys))))
     rows = pa.concat_tables(tables, promote_options="permissive").drop_null()
-    counted = rows.group_by(list(keys)).aggregate([([], "count_all")])
+    if rows.num_rows < 2 or _ascends(rows):
+        return
+    # With threads each groups for itself and all is grouped again: twice the time.
+    counted = rows.group_by(list(keys), use_threads=False).aggregate([([], "count_all")])
     repeated = counted.filter(pc.field("count_all") > 1)
     if repeated.num_rows == 0:
         return
@@ -159,6 +162,16 @@ def check_unique_keys(paths: Sequence[Location], keys: Sequence[str], *, name: s
         table=name,
         details={"keys": [{k: _json_value(v) for k, v in row.items()} for row in named]},
     )
+
+
+def _ascends(rows: pa.Table) -> bool:
+    """Tell whether each row is above the one before, a hundred times sooner than by grouping."""
+    ascending, equal = pa.scalar(False), pa.scalar(True)
+    for column in rows.columns:
+        before, after = column[:-1], column[1:]
+        ascending = pc.or_(ascending, pc.and_(equal, pc.less(before, after)))
+        equal = pc.and_(equal, pc.equal(before, after))
+    return pc.all(ascending).as_py() is not False
 
 
 def _check_names(frame: pa.Schema, name: str) -> None:
@@ -308,6 +321,8 @@ def comparable_keys(keys: pa.Table) -> pa.Table:
     columns = []
     for column in keys.columns:
         column = column.cast(plain_type(column.type))
+        if pt.is_float16(column.type):  # with which Arrow does not reckon
+            column = column.cast(pa.float32())
         if pt.is_floating(column.type):
             # 0.0 and -0.0 are the same key, and NaN is one however it is written.
             nan = pa.scalar(float("nan"), column.type)

@@ -188,7 +188,8 @@ class Change:
         partitions = self._partitions(request)
         evolves, schema = self._evolved(request, extra)
         keys = request.keys if several else ()
-        with self._frame(schema, extra_allowed=extra, keys=keys) as frame:
+        joined = snapshot is not None
+        with self._frame(schema, extra_allowed=extra, keys=keys, joined=joined) as frame:
             if snapshot is None or schema is None:
                 spark_commands.insert_all(frame, self._path, partitions, request.delete_when)
                 return
@@ -214,11 +215,11 @@ class Change:
             with table_frame(self._session, self._work, begun) as frame:
                 spark_commands.append(frame, self._path, partitions)
             return
-        with table_frame(self._session, self._work, rows) as frame:
+        with table_frame(self._session, self._work, rows, joined=True) as frame:
             current = spark_commands.current_versions(frame, self._path, versions)
         source = scd2.merge_source(versions, rows, current)
         if source.num_rows:
-            with table_frame(self._session, self._work, source) as frame:
+            with table_frame(self._session, self._work, source, joined=True) as frame:
                 spark_commands.merge_versions(self._session, frame, self._path, versions)
 
     def _evolved(
@@ -269,6 +270,7 @@ class Change:
         *,
         extra_allowed: frozenset[str] = frozenset(),
         keys: tuple[str, ...] = (),
+        joined: bool = False,
     ) -> AbstractContextManager[DataFrame]:
         return staged_frame(
             self._session,
@@ -278,4 +280,5 @@ class Change:
             name=self._group.table,
             extra_allowed=extra_allowed,
             keys=keys,
+            joined=joined,
         )

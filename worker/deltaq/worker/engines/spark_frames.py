@@ -49,6 +49,7 @@ def staged_frame(
     name: str,
     extra_allowed: frozenset[str] = frozenset(),
     keys: Sequence[str] = (),
+    joined: bool = False,
 ) -> Iterator[DataFrame]:
     """Open staged files of one shape as a DataFrame that fits the table.
 
@@ -60,6 +61,7 @@ def staged_frame(
         name: The table's name, for messages.
         extra_allowed: Columns that the table need not have.
         keys: Of several merges; then only the last row of each key is in the frame.
+        joined: It is joined with the table before it is written, so all executors shall read it.
 
     Raises:
         InvalidFrame, SchemaMismatch: They do not fit.
@@ -71,22 +73,24 @@ def staged_frame(
     for other in schemas[1:]:
         fit_schema(other, fitted if table is None else table, name=name)
     if not keys and len(paths) <= _DIRECT_FILES and all(_same_types(s, fitted) for s in schemas):
-        yield _open(session, paths, fitted)
+        yield _open(session, paths, fitted, joined=joined)
         return
     batches = last_rows(paths, fitted, keys, name=name) if keys else fitted_batches(paths, fitted)
     with _work_file(work, fitted, batches) as file:
-        yield _open(session, [file], fitted)
+        yield _open(session, [file], fitted, joined=joined)
 
 
 @contextmanager
-def table_frame(session: SparkSession, work: SparkWork, rows: pa.Table) -> Iterator[DataFrame]:
-    """Open rows of Delta's types, which this process has, as a DataFrame.
+def table_frame(
+    session: SparkSession, work: SparkWork, rows: pa.Table, *, joined: bool = False
+) -> Iterator[DataFrame]:
+    """Open rows of Delta's types, which this process has, as a DataFrame; as :func:`staged_frame`.
 
     Raises:
         StorageUnavailable: The work file cannot be written.
     """
     with _work_file(work, rows.schema, rows.to_batches()) as file:
-        yield _open(session, [file], rows.schema)
+        yield _open(session, [file], rows.schema, joined=joined)
 
 
 def _same_types(staged: pa.Schema, fitted: pa.Schema) -> bool:
@@ -94,12 +98,16 @@ def _same_types(staged: pa.Schema, fitted: pa.Schema) -> bool:
     return all(plain_type(staged.field(f.name).type) == f.type for f in fitted)
 
 
-def _open(session: SparkSession, paths: Sequence[Location], schema: pa.Schema) -> DataFrame:
+def _open(
+    session: SparkSession, paths: Sequence[Location], schema: pa.Schema, *, joined: bool
+) -> DataFrame:
     from pyspark.sql.types import StructType
 
     reader = session.read.schema(StructType.fromJson(spark_schema(schema)))
     # Names are taken as they are; a '[' in one is no pattern.
     frame = reader.option("__globPaths__", "false").parquet(*map(spark_url, paths))
+    if joined:
+        return frame
     size = sum(path.stat().st_size for path in paths)
     return frame.coalesce(1) if size <= _ONE_FILE_BYTES else frame
 
