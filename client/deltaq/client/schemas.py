@@ -12,25 +12,12 @@ import pyarrow.types as pt
 from deltaq.client.frames import check_names, column_type
 from deltaq.tasks.errors import InvalidRequest
 from deltaq.tasks.request import Column
+from deltaq.tasks.type_names import TYPE_NAMES
 
 #: A type of pyarrow, or text such as ``"decimal(10, 2)"``.
 Type: TypeAlias = pa.DataType | str
 TableSchema: TypeAlias = pa.Schema | Mapping[str, Type]
 
-_SQL = {
-    pa.int8(): "tinyint",
-    pa.int16(): "smallint",
-    pa.int32(): "int",
-    pa.int64(): "bigint",
-    pa.float32(): "float",
-    pa.float64(): "double",
-    pa.bool_(): "boolean",
-    pa.string(): "string",
-    pa.binary(): "binary",
-    pa.date32(): "date",
-    pa.timestamp("us"): "timestamp_ntz",
-    pa.timestamp("us", "UTC"): "timestamp",
-}
 _NOT_NULL = re.compile(r"\s+not\s+null\s*$", re.IGNORECASE)
 
 
@@ -95,4 +82,4 @@ def _sql_type(kind: pa.DataType) -> str:
     if pt.is_struct(kind):
         fields = (f"`{f.name.replace('`', '``')}`:{_sql_type(f.type)}" for f in kind)
         return f"struct<{','.join(fields)}>"
-    return _SQL[kind]
+    return TYPE_NAMES[kind]

@@ -8,23 +8,11 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.types as pt
 
+from deltaq.tasks.type_names import TYPE_NAMES
+
 #: Holds every integer; the way from an integer to a decimal, for Arrow has no direct one.
 _INTEGER_DECIMAL = pa.decimal128(20, 0)
 
-_NAMES = {
-    pa.int8(): "tinyint",
-    pa.int16(): "smallint",
-    pa.int32(): "int",
-    pa.int64(): "bigint",
-    pa.float32(): "float",
-    pa.float64(): "double",
-    pa.bool_(): "boolean",
-    pa.string(): "string",
-    pa.binary(): "binary",
-    pa.date32(): "date",
-    pa.timestamp("us"): "timestamp_ntz",
-    pa.timestamp("us", "UTC"): "timestamp",
-}
 _FLOAT16 = pa.float16()
 
 
@@ -43,7 +31,7 @@ def delta_name(kind: pa.DataType) -> str:
         return f"map<{delta_name(kind.key_type)},{delta_name(kind.item_type)}>"
     if pt.is_struct(kind):
         return f"struct<{','.join(f'{f.name}:{delta_name(f.type)}' for f in kind)}>"
-    return _NAMES.get(kind, str(kind))
+    return TYPE_NAMES.get(kind, str(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -81,7 +69,7 @@ def delta_type(kind: pa.DataType) -> pa.DataType:
         _check_struct(kind)
     if pt.is_list(kind) or pt.is_map(kind) or pt.is_struct(kind):
         return _nested(kind, delta_type)
-    if kind not in _NAMES:
+    if kind not in TYPE_NAMES:
         hint = "; cast it to a signed integer" if pt.is_unsigned_integer(kind) else ""
         raise Misfit(f"Delta has no type for {kind}{hint}")
     return kind
