@@ -353,7 +353,7 @@ _KEY = st.none() | st.integers(0, 3)
 
 
 @given(rows=st.lists(st.tuples(_KEY, st.sampled_from([None, "a", "b"]))), ascend=st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None)
 def test_rows_in_whatever_order_are_told_apart_by_all_their_keys(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Any, ...]], ascend: bool
 ) -> None:
