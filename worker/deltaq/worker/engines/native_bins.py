@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -164,8 +166,9 @@ def _copy(path: Location, files: Iterable[DataFile], name: str, schema: pa.Schem
         with (
             create_unsynced(path / name) as file,
             pq.ParquetWriter(file, schema, **FORMAT) as writer,
+            closing(_one_ahead(_groups(path, files, schema))) as groups,
         ):
-            for rows in gather(_batches(path, files, schema), GROUP_BYTES):
+            for rows in groups:
                 writer.write_table(rows, row_group_size=GROUP_ROWS)
                 statistics.add(rows)
     except SchemaMismatch as exc:
@@ -174,6 +177,19 @@ def _copy(path: Location, files: Iterable[DataFile], name: str, schema: pa.Schem
         raise Unlike(str(exc)) from exc
     with pq.ParquetFile(source_of(path / name)) as made:
         return statistics.finish(made.metadata)
+
+
+def _groups(path: Location, files: Iterable[DataFile], schema: pa.Schema) -> Iterator[pa.Table]:
+    return gather(_batches(path, files, schema), GROUP_BYTES, most_rows=GROUP_ROWS)
+
+
+def _one_ahead(groups: Iterator[pa.Table]) -> Generator[pa.Table, None, None]:
+    """Have a thread read the next rows while the last ones are written."""
+    with ThreadPoolExecutor(1, "deltaq-bin") as thread:
+        soon = thread.submit(next, groups, None)
+        while (group := soon.result()) is not None:
+            soon = thread.submit(next, groups, None)
+            yield group
 
 
 def _batches(
