@@ -18,7 +18,7 @@ TARGET_BYTES = 100 * 1024 * 1024
 #: Files and bytes that are rewritten in one commit.
 _PACK_FILES, _PACK_BYTES = 2000, 64 * 1024 * 1024
 #: Bytes that are ordered in one commit: it takes several times as long as putting them together.
-_ORDER_BYTES = 16 * 1024 * 1024
+_ORDER_BYTES = 24 * 1024 * 1024
 #: Files of a bin; its bytes are those of the file that it becomes.
 _BIN_FILES = 4000
 
