@@ -100,14 +100,18 @@ def test_a_request_cancelled_between_reading_and_claiming_is_not_applied(
     assert [r[2] for r in committed] == [second.request_id]
 
 
-def test_a_retryable_failure_keeps_order_and_is_tried_again(bench: Bench, client: Client) -> None:
+def test_a_retryable_failure_keeps_order_and_is_tried_again(
+    bench: Bench, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     futures = [client.append("t", pa.table({"n": [n]})) for n in range(3)]
-    bench.failures += [StorageUnavailable("full"), StorageUnavailable("still full")]
+    bench.failures += [StorageUnavailable("full"), StorageUnavailable("table t: still full")]
 
     bench.committer.drain("t")
 
     assert [f.result(5).sequence for f in futures] == [1, 2, 3]
     assert futures[0].result().attempt == 3
+    said = [line.partition(";")[0] for line in caplog.messages if "trying again" in line]
+    assert said == ["table t: full", "table t: still full"]
 
 
 def test_a_table_that_waits_for_spark_gives_its_slot_back(bench: Bench, client: Client) -> None:

@@ -323,7 +323,8 @@ class Committer:
         pause = self._note_retry(turn, exc, longest=longest)
         table = turn.lease.table
         told = {"action": "retried", "table": table, "error": exc.code, "pause_seconds": pause}
-        logger.warning("table %s: %s; trying again in %.1f s", table, exc, pause, extra=told)
+        said = exc.message.removeprefix(f"table {table}: ")  # as errors of engines begin
+        logger.warning("table %s: %s; trying again in %.1f s", table, said, pause, extra=told)
         if time.monotonic() + pause < turn.deadline:
             self._stopping.wait(pause)
             return True
