@@ -12,6 +12,7 @@ import pytest
 from deltaq.tasks import keys
 from deltaq.tasks.backfill import Backfill, Ending, Verdict
 from deltaq.tasks.errors import InvalidRequest, InvalidSignature
+from deltaq.tasks.location import create
 from deltaq.tasks.request import Vacuum
 from deltaq.tasks.signing import signer_of
 from deltaq.worker.backfill.adopting import stage_adopt
@@ -23,8 +24,6 @@ from tests.support.backfills import begin, manifest_of, parquet_parts, part_of, 
 from tests.support.load_bench import SCHEMA, Loads, prices
 from tests.support.places import on_disk
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.on_disk("looks into the folder of its table")
 
 
 def test_a_part_whose_process_is_killed_is_begun_again_three_times(
@@ -47,10 +46,11 @@ def test_a_part_whose_process_is_killed_is_begun_again_three_times(
     assert loads.end(loads.load(prices(rows=1))).ending is Ending.ADOPTED
 
 
+@pytest.mark.on_disk("has a file in a folder's place")
 def test_a_disk_that_takes_nothing_is_waited_for(
     loads: Loads, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blocked = loads.lake / "prices" / "month=1"
+    blocked = on_disk(loads.lake / "prices" / "month=1")
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a folder is to be")
     manifest = loads.load(prices(rows=1), partition_by=("month",))
@@ -128,11 +128,13 @@ def test_what_workers_may_not_load_fails_before_anything_is_prepared(
 
 
 def test_what_was_uploaded_is_loaded_by_workers_that_may_read_nothing_else(
-    loader: Callable[..., Loads],
+    loader: Callable[..., Loads], tmp_path: Path
 ) -> None:
     strict = loader(backfill_sources=[])
     backfill = Backfill(strict.bench.staging, "uploaded")
-    (part,) = parquet_parts(on_disk(backfill.uploads), [prices()])
+    (part,) = parquet_parts(tmp_path / "uploads", [prices()])
+    with create(backfill.uploads / "0.parquet") as file:
+        file.write((tmp_path / "uploads" / "0.parquet").read_bytes())
     relative = msgspec.structs.replace(part.slices[0], path="uploads/0.parquet")
     manifest = manifest_of(
         SCHEMA,
@@ -199,6 +201,7 @@ def test_a_vacuum_keeps_the_files_of_a_running_backfill(loads: Loads) -> None:
     check_vacuum(vacuum, loads.bench.staging)
 
 
+@pytest.mark.on_disk("sets the times of folders")
 def test_what_ended_long_ago_or_never_began_is_removed_whatever_else_is_there(
     loads: Loads,
 ) -> None:

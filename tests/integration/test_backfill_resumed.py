@@ -8,29 +8,28 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from deltaq.client import Client
 from deltaq.tasks.backfill import Backfill, Ending, Verdict
-from deltaq.tasks.location import move
+from deltaq.tasks.location import Location, move
 from deltaq.tasks.signing import signer_of
 from deltaq.worker.backfill.names import left_behind
+from deltaq.worker.engines.urls import open_table
 from tests.support.backfills import manifest_of, parquet_parts, prepare_here
 from tests.support.load_bench import SCHEMA, Loads, prices
 from tests.support.redis import RedisServer
 
-pytestmark = pytest.mark.on_disk("looks into the folder of its table")
+
+def _add_rule(path: Location) -> None:
+    open_table(path).alter.add_constraint({"small": "id < 5000"})
 
 
-def _add_rule(path: Path) -> None:
-    DeltaTable(str(path)).alter.add_constraint({"small": "id < 5000"})
-
-
-def _make_partitioned(path: Path) -> None:
+def _make_partitioned(path: Location) -> None:
     write_deltalake(str(path), prices(10_000, rows=1), partition_by=["month"])
 
 
-def _widen_type(path: Path) -> None:
+def _widen_type(path: Location) -> None:
     rows = prices(10_000, rows=1)
     wider = rows.set_column(2, "month", rows.column("month").cast(pa.int64()))
     write_deltalake(str(path), wider, mode="overwrite", schema_mode="overwrite")
@@ -41,7 +40,7 @@ def _widen_type(path: Path) -> None:
     [(600, _add_rule, "small"), (0, _make_partitioned, "month"), (600, _widen_type, "month")],
 )
 def test_a_table_that_changed_meanwhile_refuses_what_was_prepared_for_it_until_it_is_resumed(
-    loads: Loads, client: Client, before: int, change: Callable[[Path], None], named: str
+    loads: Loads, client: Client, before: int, change: Callable[[Location], None], named: str
 ) -> None:
     if before:
         loads.end(loads.load(prices(0, rows=before)))

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from deltaq.tasks.backfill import Backfill, Verdict
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.outcome import Outcome
 from deltaq.tasks.settings import Settings
 from deltaq.worker.backfill.service import Backfills
+from deltaq.worker.engines.urls import open_table
 from deltaq.worker.warm import WarmSpark
 from tests.support.backfills import begin, manifest_of, parquet_parts
 from tests.support.bench import Bench
-from tests.support.places import on_disk
 from tests.support.waiting import wait_until
 
 SYMBOLS, MONTHS = ("a/b", "ü%", None), (1, 2)
@@ -50,7 +50,7 @@ class Loads:
         self.bench = Bench(settings)
         self.folder = folder
         self.settings = settings
-        self.lake = on_disk(settings.lake)
+        self.lake = settings.lake
         self.backfills = Backfills(
             self.bench.redis,
             self.bench.inbox,
@@ -86,12 +86,12 @@ class Loads:
     def backfill(self, manifest: Manifest) -> Backfill:
         return Backfill(self.bench.staging, manifest.backfill_id)
 
-    def path(self, manifest: Manifest) -> Path:
+    def path(self, manifest: Manifest) -> Location:
         return self.lake / manifest.table
 
     def rows(self, manifest: Manifest) -> list[int]:
         """Read the ids in a table, sorted."""
-        found = DeltaTable(str(self.path(manifest))).to_pyarrow_table(columns=["id"])
+        found = open_table(self.path(manifest)).to_pyarrow_table(columns=["id"])
         return sorted(found.column("id").to_pylist())
 
     def outcome(self, manifest: Manifest) -> Outcome:
