@@ -27,8 +27,12 @@ MB = 10**6
 #: For this many requests, all of which are in the memory of one Redis and one client.
 REQUESTS = 200_000
 MAX_REDIS_BYTES, MAX_CLIENT_BYTES = 150 * MB, 500 * MB
-#: What an empty Redis and a client with its libraries take, whatever is queued.
-BASE_REDIS_BYTES, BASE_CLIENT_BYTES = 5 * MB, 180 * MB
+#: What an empty Redis takes, whatever is queued.
+BASE_REDIS_BYTES = 5 * MB
+#: What a request takes of a client: 1,550 bytes, so that the client has 180 MB for its libraries.
+CLIENT_BYTES_EACH = 1600
+#: What a client takes beside that for a while: buffers and arenas of its threads.
+CLIENT_BYTES_BESIDE = 16 * MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class Backlog:
         commits: Versions of the table.
         redis_bytes: The most that Redis held, outcomes included.
         client_bytes: The most that the program held that made them and waited for them.
+        client_base_bytes: What it held when it had made its first: libraries, for the most part.
     """
 
     requests: int
@@ -50,14 +55,17 @@ class Backlog:
     commits: int
     redis_bytes: int
     client_bytes: int
+    client_base_bytes: int
 
     @property
     def redis_limit(self) -> int:
-        return _share(self.requests, BASE_REDIS_BYTES, MAX_REDIS_BYTES)
+        each = (MAX_REDIS_BYTES - BASE_REDIS_BYTES) / REQUESTS
+        return int(BASE_REDIS_BYTES + each * self.requests)
 
     @property
     def client_limit(self) -> int:
-        return _share(self.requests, BASE_CLIENT_BYTES, MAX_CLIENT_BYTES)
+        grown = CLIENT_BYTES_EACH * self.requests + CLIENT_BYTES_BESIDE
+        return min(self.client_base_bytes + grown, MAX_CLIENT_BYTES)
 
     def text(self) -> str:
         """Write it for people."""
@@ -71,14 +79,9 @@ class Backlog:
                 f"{self.redis_limit / MB:.0f} MB ({self.redis_bytes / self.requests:.0f} bytes "
                 "each)",
                 f"client at most {self.client_bytes / MB:.0f} MB, allowed "
-                f"{self.client_limit / MB:.0f} MB",
+                f"{self.client_limit / MB:.0f} MB; {self.client_base_bytes / MB:.0f} MB before",
             ]
         )
-
-
-def _share(requests: int, base: int, most: int) -> int:
-    """Allow a smaller number its part of what is allowed for all."""
-    return int(base + (most - base) * requests / REQUESTS)
 
 
 def queue_and_commit(folder: Path, *, requests: int) -> Backlog:
@@ -106,6 +109,7 @@ def queue_and_commit(folder: Path, *, requests: int) -> Backlog:
         commits=commits,
         redis_bytes=memory["used_memory_peak"],
         client_bytes=told["peak_bytes"],
+        client_base_bytes=told["base_bytes"],
     )
 
 

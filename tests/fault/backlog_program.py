@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from deltaq.client import Client
 TABLE = "queued"
 #: Submissions at the same time: most of one is waiting for the disk.
 _THREADS = 8
+#: Of each thread, after which libraries are loaded and all connections open.
+_FIRST = 10
 #: Seconds to wait for the last outcome.
 _PATIENCE = 900.0
 
@@ -37,18 +40,28 @@ def _tell(**facts: Any) -> None:
     whole.rename(answer)
 
 
+def _all(lists: Iterable[list[Any]]) -> list[Any]:
+    return [one for some in lists for one in some]
+
+
 def _main() -> None:
     count = int(os.environ["REQUESTS"])
     began = time.monotonic()
     with Client() as client:
 
-        def submit(first: int) -> list[Any]:
-            numbers = range(first, count, _THREADS)
+        def submit(numbers: range) -> list[Any]:
             return [client.append(TABLE, pa.table({"n": [number]})) for number in numbers]
 
         with ThreadPoolExecutor(_THREADS) as pool:
-            futures = [future for some in pool.map(submit, range(_THREADS)) for future in some]
-        queued = {"submit_seconds": time.monotonic() - began, "peak_bytes": _peak_bytes()}
+            shares = [range(thread, count, _THREADS) for thread in range(_THREADS)]
+            futures = _all(pool.map(submit, [share[:_FIRST] for share in shares]))
+            base_bytes = _peak_bytes()
+            futures += _all(pool.map(submit, [share[_FIRST:] for share in shares]))
+        queued = {
+            "submit_seconds": time.monotonic() - began,
+            "base_bytes": base_bytes,
+            "peak_bytes": _peak_bytes(),
+        }
         _tell(**queued)
         deadline = time.monotonic() + _PATIENCE
         versions = [f.result(deadline - time.monotonic()).version for f in futures]

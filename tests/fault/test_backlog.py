@@ -8,7 +8,7 @@ import pytest
 
 from tests.fault.backlog import queue_and_commit
 
-REQUESTS = 20_000
+REQUESTS = 10_000
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ NOT_RUN = {
         "half an hour; tests/fault/test_soak.py runs three minutes"
     ),
     ".venv/bin/python -m tests.fault.backlog --requests 200000": (
-        "five minutes; tests/fault/test_backlog.py runs a tenth"
+        "five minutes; tests/fault/test_backlog.py runs a twentieth"
     ),
     "pip install deltaq": "changes the machine; the build checks what the wheel needs",
     "pip install 'deltaq[worker]'": "as above",
