@@ -13,15 +13,17 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from deltaq.tasks.backfill import Backfill, Ending
 from deltaq.tasks.broker import hint, make_celery
 from deltaq.tasks.inbox import Inbox
+from deltaq.tasks.location import Location
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker import System
 from deltaq.worker.backfill.names import left_behind
 from deltaq.worker.backfill.service import Backfills
+from deltaq.worker.engines.urls import open_table
 from tests.support.backfill_worker import COMMITTING, Place
 from tests.support.backfills import begin, manifest_of, parquet_parts, prepare_here
 from tests.support.faulty import Deed, missing, table_name
@@ -29,7 +31,7 @@ from tests.support.log import committed_versions
 from tests.support.waiting import wait_until
 
 #: Seconds to wait for anything; workers start slowly on a busy machine.
-PATIENCE = 60.0
+PATIENCE = 120.0
 #: What is loaded, a part of each, and what is in a table before: each id with its partition.
 FRAMES = [pa.table({"id": range(at, at + 100), "g": [at // 100] * 100}) for at in (0, 100, 200)]
 _NEW = list(range(300))
@@ -55,14 +57,14 @@ class Load:
     place: Place
     kind: Kind
     backfill: Backfill
-    lake: Path
+    lake: Location
 
     @property
     def table(self) -> str:
         return table_name(self.place, self.kind)
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Location:
         return self.lake / self.table
 
     @property
@@ -84,7 +86,7 @@ class Load:
         """Read what is in the table; nothing is in none."""
         if not (self.path / "_delta_log").exists():
             return []
-        found = DeltaTable(str(self.path)).to_pyarrow_table(columns=["id"])
+        found = open_table(self.path).to_pyarrow_table(columns=["id"])
         return sorted(found.column("id").to_pylist())
 
     def ended(self) -> bool:
@@ -96,7 +98,7 @@ class Load:
         done = self.place in (Place.LOGGED, Place.COMMITTED, Place.TOLD)
         assert self.ids() == (self.after if done else self.before), self.table
         if self.kind is Kind.WIDEN:
-            assert (_EXTRA in DeltaTable(str(self.path)).schema().to_arrow().names) == done
+            assert (_EXTRA in open_table(self.path).schema().to_arrow().names) == done
 
     def check_whole(self) -> None:
         """Check that all is in the table, once and in one commit, and nothing is left behind."""
@@ -106,7 +108,7 @@ class Load:
         assert self.ids() == self.after, self.table
         name = self.backfill.backfill_id
         assert committed_versions(self.path) == [(name, verdict.version)]
-        its = {file for file in DeltaTable(str(self.path)).file_uris() if name in file}
+        its = {file for file in open_table(self.path).file_uris() if name in file}
         assert {str(file) for file in left_behind(self.path, name)} == its
         assert not self.backfill.uploads.exists()
         # The verdict is there a moment before the notes of the parts are not.
@@ -114,12 +116,12 @@ class Load:
 
 
 class Loads:
-    """A system whose lake is in a folder, and backfills in it."""
+    """A system, backfills in its lake, and a folder for what they load and for meetings."""
 
     def __init__(self, system: System, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.system = system
         self.folder = folder
-        self.lake = folder / "lake"
+        self.lake = system.settings.lake
         self._monkeypatch = monkeypatch
         self._staging = StagingArea(system.settings.staging_root)
 

@@ -12,11 +12,11 @@ import pytest
 
 from deltaq.client import Client
 from deltaq.tasks import keys
-from deltaq.worker import embedded
+from deltaq.tasks.location import Location
 from tests.fault.loads import FRAMES, Kind, Load, Loads
 from tests.support.backfill_worker import COMMITTING, Place
 from tests.support.faulty import Deed
-from tests.support.places import on_disk
+from tests.support.places import files_in, system_at
 from tests.support.programs import environment
 
 pytestmark = pytest.mark.timeout(240)
@@ -27,14 +27,14 @@ _COMMITS = [(place, kind) for place in COMMITTING for kind in Kind]
 
 
 @pytest.fixture
-def loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loads]:
+def loads(place: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loads]:
     settings: dict[str, Any] = {
         "lease_ttl": 1.0,
         "sweep_interval": 0.2,
         "concurrency": 64,
         "stop_timeout": 5.0,
     }
-    with embedded(tmp_path / "lake", workers=0, spark="off", **settings) as system:
+    with system_at(place, workers=0, spark="off", **settings) as system:
         yield Loads(system, tmp_path, monkeypatch)
 
 
@@ -136,6 +136,7 @@ def start_client(loads: Loads, load: Load, *more: str) -> subprocess.Popen[bytes
     )
 
 
+@pytest.mark.s3
 def test_a_backfill_survives_the_loss_of_redis_and_the_death_of_its_client(loads: Loads) -> None:
     load = loads.only_named(Place.PREPARING, Kind.NEW)
     worker = loads.start_faulty(Deed.WAIT, load)
@@ -162,7 +163,7 @@ def test_a_client_killed_while_it_uploads_has_begun_nothing_and_may_do_it_again(
         killed.kill()
         killed.wait()
         (loads.folder / "uploading").unlink()
-        assert list(on_disk(load.backfill.uploads).rglob("*.parquet"))
+        assert files_in(load.backfill.uploads)
         with loads.system.client() as client:
             assert client.backfills() == []
             assert not client.exists(load.table)

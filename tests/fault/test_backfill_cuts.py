@@ -10,16 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
-from deltalake import DeltaTable
 
 from deltaq.tasks import keys
 from deltaq.tasks.backfill import Backfill, Ending
 from deltaq.tasks.connection import connect
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Manifest
 from deltaq.tasks.staging import StagingArea
-from deltaq.worker import System, embedded
+from deltaq.worker import System
 from deltaq.worker.backfill.names import left_behind
+from deltaq.worker.engines.urls import open_table
 from tests.support.backfills import begin, manifest_of, part_of, slice_of
+from tests.support.places import system_at
 from tests.support.small_rounds import PARTS, PLACES, ROUND_BYTES
 from tests.support.waiting import wait_until
 
@@ -29,10 +31,9 @@ MODULE = "tests.support.small_rounds"
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
-    with embedded(
-        tmp_path / "lake", workers=0, spark="off", lease_ttl=1.0, sweep_interval=0.1
-    ) as system:
+def system(place: Location) -> Iterator[System]:
+    quick = {"lease_ttl": 1.0, "sweep_interval": 0.1}
+    with system_at(place, workers=0, spark="off", **quick) as system:
         yield system
 
 
@@ -65,8 +66,8 @@ def check_whole(system: System, manifest: Manifest, backfill: Backfill, *, rows:
     verdict = backfill.verdict()
     assert verdict is not None
     assert (verdict.ending, verdict.rows) == (Ending.ADOPTED, rows), verdict
-    path = Path(str(system.settings.lake)) / manifest.table
-    table = DeltaTable(str(path))
+    path = system.settings.lake / manifest.table
+    table = open_table(path)
     ids = table.to_pyarrow_table(columns=["id"]).column("id").to_pylist()
     assert sorted(ids) == list(range(rows))
     assert table.version() == 0

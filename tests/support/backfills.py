@@ -12,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltaq.tasks.backfill import Backfill, Prepared
+from deltaq.tasks.location import Location
 from deltaq.tasks.manifest import Format, Manifest, Part, Slice, piece_numbers
 from deltaq.tasks.request import Column, new_request_id
+from deltaq.tasks.s3 import S3Options
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.backfill.preparing import Job, prepare
 from deltaq.worker.engines.delta_types import delta_name
@@ -62,7 +65,7 @@ def begin(staging: StagingArea, manifest: Manifest) -> Backfill:
     return backfill
 
 
-def prepare_here(manifest: Manifest, lake: Path, work: Path, **more: Any) -> list[Prepared]:
+def prepare_here(manifest: Manifest, lake: Location, work: Path, **more: Any) -> list[Prepared]:
     """Prepare all parts in this process, and the pieces of those that are cut."""
     done = []
     waiting = list(reversed(manifest.parts))
@@ -76,6 +79,7 @@ def prepare_here(manifest: Manifest, lake: Path, work: Path, **more: Any) -> lis
             worker="test",
             allowed=("/",),
             piece_numbers=tuple(piece_numbers(part.number, len(manifest.parts))),
+            s3=lake.bucket.options if isinstance(lake, S3Path) else S3Options(),
             **more,
         )
         done.append(prepare(job))

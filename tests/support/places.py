@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from deltaq.tasks.location import Location
 from deltaq.tasks.s3_path import S3Path
+from deltaq.worker import System, embedded
 
 
 def settings_of(place: Location) -> dict[str, Any]:
@@ -25,6 +29,16 @@ def settings_of(place: Location) -> dict[str, Any]:
 def variables_of(place: Location) -> dict[str, str]:
     """Name the environment variables by which a program of deltaq reaches a place in S3."""
     return {f"DELTAQ_{name.upper()}": value for name, value in settings_of(place).items()}
+
+
+@contextmanager
+def system_at(place: Location, **settings: Any) -> Iterator[System]:
+    """Run a system with its lake at a place; nothing of it stays on this machine's disk."""
+    given = {**settings_of(place), **settings}
+    with ExitStack() as remains, embedded(str(place / "lake"), **given) as system:
+        if isinstance(place, S3Path):
+            remains.callback(shutil.rmtree, system.log.parent)
+        yield system
 
 
 def on_disk(place: Location) -> Path:
