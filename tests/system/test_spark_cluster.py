@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 300.0
 #: Takes Spark seconds for some dozen rows.
 _SLOW = "aggregate(sequence(0, 300000), 0L, (sum, x) -> sum + hash(x, k)) = 5"
+#: They tell how long an executor is kept that does nothing: one that has nothing, the state of
+#: tables, or rows of a shuffle.
+_IDLE = ("executorIdleTimeout", "cachedExecutorIdleTimeout", "shuffleTracking.timeout")
 
 
 def rows(first: int, count: int, word: str) -> pa.Table:
@@ -58,6 +61,28 @@ def words(client: Client, table: str) -> dict[str, int]:
     """Count the rows of each word."""
     found = client.read(table).result(PATIENCE).group_by("word").aggregate([("k", "count")])
     return dict(zip(*(found[name].to_pylist() for name in ("word", "k_count")), strict=True))
+
+
+def test_an_executor_without_work_is_given_back_and_another_comes_with_work(
+    cluster: SparkCluster, s3_server: S3Server
+) -> None:
+    soon = {f"spark.dynamicAllocation.{name}": "5s" for name in _IDLE}
+    settings: dict[str, Any] = {"engine": "spark", "spark_conf": soon, **s3_server.settings()}
+    settings |= cluster.settings(spark_executors=0, spark_executors_max=2)
+    with embedded(f"s3://{s3_server.bucket}/idle", **settings) as system:
+        system.wait_ready(PATIENCE)
+        with system.client() as client:
+            client.append("prices", rows(0, 5, "old")).result(PATIENCE)
+            before = set(cluster.executors())
+            wait_until(lambda: not cluster.executors(), within=PATIENCE)
+
+            merge = client.merge("prices", rows(3, 4, "new"), keys=["k"]).result(PATIENCE)
+
+            assert merge.engine == "spark"
+            assert before.isdisjoint(cluster.executors())
+            assert words(client, "prices") == {"old": 3, "new": 4}
+            wait_until(lambda: not cluster.executors(), within=PATIENCE)
+    shutil.rmtree(system.log.parent)
 
 
 def test_executors_with_other_disks_write_and_read_through_what_is_shared(

@@ -77,6 +77,9 @@ def test_executors_come_and_go_between_two_numbers() -> None:
         "spark.executor.cores": "1",
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.executorIdleTimeout": "1min",
+        "spark.dynamicAllocation.cachedExecutorIdleTimeout": "5min",
+        "spark.dynamicAllocation.shuffleTracking.timeout": "5min",
         "spark.dynamicAllocation.minExecutors": "0",
         "spark.dynamicAllocation.maxExecutors": "8",
     }

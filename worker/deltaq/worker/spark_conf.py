@@ -120,6 +120,11 @@ def _executors(settings: Settings) -> dict[str, object]:
             "spark.dynamicAllocation.enabled": "true",
             # Else a cluster needs a shuffle service of its own before it may take executors back.
             "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+            # Delta keeps the state of tables in executors, and a merge leaves rows of its shuffle:
+            # Spark would never take back one that has either.
+            "spark.dynamicAllocation.executorIdleTimeout": "1min",
+            "spark.dynamicAllocation.cachedExecutorIdleTimeout": "5min",
+            "spark.dynamicAllocation.shuffleTracking.timeout": "5min",
             "spark.dynamicAllocation.minExecutors": wanted or 0,
             "spark.dynamicAllocation.maxExecutors": most,
         }
