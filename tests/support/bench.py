@@ -63,6 +63,7 @@ class Bench:
         self.inbox = Inbox(self.redis, settings)
         self.leases = Leases(self.redis, settings, holder="test", observers=observers)
         self.staging = StagingArea(settings.staging_root)
+        self.remover = Remover(self.staging)
         self.failures: list[Exception] = []
         self.rung: list[tuple[str, Lane]] = []
         self.stopping = threading.Event()
@@ -84,9 +85,7 @@ class Bench:
             leases=self.leases,
             router=self.router,
             lake=lake,
-            settlement=Settlement(
-                self.inbox, self.staging, Remover(self.staging), observers=observers
-            ),
+            settlement=Settlement(self.inbox, self.staging, self.remover, observers=observers),
             signatures=None if signer is None else Signatures(signer, self.staging),
             recovery=self.recovery,
             settings=settings,
@@ -97,6 +96,7 @@ class Bench:
         )
 
     def close(self) -> None:
+        self.remover.close()  # what a test then finds is left over
         self.leases.close()
         self.open_reads.close()
         self.redis.close()
