@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deltaq.tasks.errors import SchemaMismatch
+from deltaq.tasks.location import create
 from deltaq.tasks.query import Sql
 from deltaq.tasks.request import Column, Create, Lane, operation_of
 from deltaq.tasks.settings import Settings
@@ -18,7 +19,6 @@ from deltaq.worker.engines.native import NativeEngine
 from deltaq.worker.lake import Lake
 from tests.integration.test_client import next_query
 from tests.support.applying import Applier
-from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
 from tests.support.shell import Shell
@@ -347,7 +347,8 @@ def test_config_tells_where_each_setting_comes_from_and_no_secret(shell: Shell) 
 
 def test_a_shell_completes_verbs_and_tables(shell: Shell, settings: Settings) -> None:
     for table in ("prices", "quotes"):
-        (as_path(settings.lake) / table / "_delta_log").mkdir(parents=True)
+        with create(settings.lake / table / "_delta_log" / f"{0:020d}.json") as entry:
+            entry.write(b"{}")
     shell.env["_DELTAQ_COMPLETE"] = "complete_bash"
     for words, wanted in [("deltaq des", "describe"), ("deltaq read pr", "prices")]:
         shell.env.update(COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))

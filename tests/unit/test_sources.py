@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deltaq.tasks.masking import masked_url
@@ -22,6 +23,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def explained(**arguments: str) -> dict[str, Sourced]:
     return {setting.name: setting for setting in explain_settings(**arguments)}
+
+
+def test_values_are_told_as_programs_take_them(place: Path) -> None:
+    del place
+    told = msgspec.json.decode(msgspec.json.encode([*explained(lake="s3://lake/a").values()]))
+    assert {setting["name"]: setting["value"] for setting in told}["lake"] == "s3://lake/a"
 
 
 def test_each_setting_is_told_with_its_source(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import SecretStr
 
 from deltaq.tasks.masking import MASK, masked_url, masked_values
+from deltaq.tasks.s3_path import S3Path
 from deltaq.tasks.settings import SECRETS, Settings, config_file, load_settings, variable_of
 from deltaq.tasks.variable_files import file_variable, variable_value
 
@@ -96,7 +97,7 @@ def _shown(name: str, value: object) -> Any:
     match value:
         case SecretStr():
             return masked_url(value.get_secret_value()) if name.endswith("_url") else MASK
-        case Path():
+        case Path() | S3Path():
             return str(value)
         case tuple():
             return [str(item) for item in value]
