@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv redis java tools s3 demo check audit test test-s3 bench docs build
+.PHONY: help setup venv redis java tools s3 classes demo check audit test test-s3 bench docs build
 
 help:
 	@echo 'make setup   install what is missing: .venv, redis-server; look for Java'
@@ -75,6 +75,15 @@ $(S3): | venv
 		build "$$go/go/bin/go"; }
 	@touch $@
 
+# What Spark loads as it starts, for the JVMs of the tests: some forty of them start for less.
+CLASSES := $(VENV)/.spark-classes.jsa
+
+classes: $(CLASSES)
+
+$(CLASSES): $(VENV)/.installed | java
+	@echo 'writing down the classes that Spark loads, for the tests; it takes half a minute'
+	$(BIN)/python -m tests.support.class_archive
+
 demo: setup
 	$(BIN)/deltaq demo
 
@@ -92,12 +101,12 @@ audit: setup
 # Two processes, each with whole files: what a module's tests share is made once. (Groups of
 # pytest-xdist 3.8 have no effect with pytest 9.2.) The long ones, which come first by their folder,
 # are not to be begun last.
-test: setup tools s3
+test: setup tools s3 classes
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=40 --durations-min=4
 
 # The suites that have a lake, with it in S3; a few of them run so in 'make test' as well.
-test-s3: setup tools s3
+test-s3: setup tools s3 classes
 	$(BIN)/pytest --storage s3 --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=40 --durations-min=4 tests/integration tests/fault
 

@@ -11,15 +11,13 @@ import pytest
 
 from deltaq.tasks.location import Location, parse_location
 from deltaq.tasks.settings import Settings, load_settings
+from tests.support.class_archive import java_options
 from tests.support.places import settings_of
 from tests.support.redis import RedisServer
 from tests.support.s3 import MotoServer, S3Server
 from tests.support.s3_proxy import S3Proxy
 
-# The JVMs of tests, some thirty in a run, live for a minute. Without the second compiler, whose code
-# pays later, a Spark is warm for 17 s of processor time instead of 33 s, and twenty appends and ten
-# merges after that take 19 s instead of 50 s.
-os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+os.environ.setdefault("JAVA_TOOL_OPTIONS", java_options())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
