@@ -17,7 +17,7 @@ from tests.support.load_bench import Loads
 from tests.support.player import Player
 from tests.support.reading import ReadingWorker
 from tests.support.s3 import S3Server
-from tests.support.shell import Shell
+from tests.support.shell import Forks, Shell
 from tests.support.twins import Twins
 
 
@@ -66,10 +66,18 @@ def worker(settings: Settings) -> Iterator[ReadingWorker]:
         yield worker
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What runs the commands of all terminals."""
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def shell(settings: Settings, tmp_path: Path) -> Shell:
+def shell(settings: Settings, tmp_path: Path, forks: Forks) -> Shell:
     """A terminal in an empty folder."""
-    return Shell(settings, tmp_path)
+    return Shell(settings, tmp_path, forks)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from deltaq.client import Client
 from deltaq.worker import System, embedded
 from tests.support.paths import as_path
-from tests.support.shell import Shell
+from tests.support.shell import Forks, Shell
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.mark.timeout(120)
 def test_the_upkeep_of_a_table_is_told_chosen_done_and_told_of(
-    system: System,
+    system: System, forks: Forks
 ) -> None:
-    shell = Shell(system.settings, as_path(system.settings.lake).parent)
+    shell = Shell(system.settings, as_path(system.settings.lake).parent, forks)
     with Client(system.settings) as client:
         for n in range(5):
             client.append("prices", pa.table({"k": [n]})).result(60)

@@ -23,7 +23,7 @@ from deltaq.worker.doctor.storage import check_storage
 from tests.support.paths import as_path
 from tests.support.player import Player
 from tests.support.redis import RedisServer
-from tests.support.shell import Shell
+from tests.support.shell import Forks, Shell
 
 
 @pytest.fixture
@@ -163,8 +163,10 @@ def test_what_waits_fails_or_was_given_up_is_told(mended: Settings) -> None:
     assert said[2] == "1 dead letter"
 
 
-def test_the_verb_exits_with_one_when_there_is_an_error(mended: Settings, tmp_path: Path) -> None:
-    shell = Shell(mended, tmp_path)
+def test_the_verb_exits_with_one_when_there_is_an_error(
+    mended: Settings, tmp_path: Path, forks: Forks
+) -> None:
+    shell = Shell(mended, tmp_path, forks)
     shell.env["DELTAQ_SPARK"] = "off"
 
     code, out, _ = shell.run("doctor", "--json")
