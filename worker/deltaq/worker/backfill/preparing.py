@@ -96,27 +96,9 @@ def prepare(job: Job) -> Prepared:
     """
     began = time.monotonic()
     manifest, (part,) = job.manifest, job.manifest.parts
-    table, folder = job.place(job.table), job.place(job.folder)
-    plan = planned(manifest, table)
-    layout = Layout(
-        table,
-        manifest.backfill_id,
-        part.number,
-        partition_by=plan.partition_by,
-        sort_by=manifest.sort_by,
-        target_bytes=manifest.target_file_bytes,
-        resumed=manifest.resumed,
-        work=Path(job.work),
-    )
+    plan = planned(manifest, job.place(job.table))
+    layout, reader = _layout(job, plan), _reader(job, plan)
     pieces: tuple[Part, ...] = ()
-    reader = PartReader(
-        part,
-        folder,
-        plan.schema,
-        manifest.csv,
-        allowed=[job.place(name) for name in job.allowed],
-        table=manifest.table,
-    )
     named = check_partition_values(reader.batches(), plan.partition_by, name=manifest.table)
     for number, rows in enumerate(gather(named, job.round_bytes)):
         if number == 0 and (pieces := _pieces(job, rows, reader.begun)):
@@ -138,6 +120,32 @@ def prepare(job: Job) -> Prepared:
         types=plan.types,
         rules=plan.rules,
         resumed=manifest.resumed,
+    )
+
+
+def _layout(job: Job, plan: LoadPlan) -> Layout:
+    manifest, (part,) = job.manifest, job.manifest.parts
+    return Layout(
+        job.place(job.table),
+        manifest.backfill_id,
+        part.number,
+        partition_by=plan.partition_by,
+        sort_by=manifest.sort_by,
+        target_bytes=manifest.target_file_bytes,
+        resumed=manifest.resumed,
+        work=Path(job.work),
+    )
+
+
+def _reader(job: Job, plan: LoadPlan) -> PartReader:
+    manifest, (part,) = job.manifest, job.manifest.parts
+    return PartReader(
+        part,
+        job.place(job.folder),
+        plan.schema,
+        manifest.csv,
+        allowed=[job.place(name) for name in job.allowed],
+        table=manifest.table,
     )
 
 
