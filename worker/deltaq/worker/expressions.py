@@ -68,24 +68,17 @@ class Untranslatable(NotNative):
     """The expression may mean something else to the native engine."""
 
 
-def check_expression(text: str, *, what: str) -> None:
-    """Check that a text is one condition which may be evaluated for each row.
+def check_columns(text: str, schema: pa.Schema, *, what: str) -> None:
+    """Check that a text is one condition for each row, whose columns are there, in whatever case.
 
     Args:
         text: Spark SQL.
+        schema: The columns it may use.
         what: Which argument it is, for messages: where, delete_when.
 
     Raises:
-        InvalidExpression: It does not parse, is no condition, or calls what it must not.
-    """
-    _parse(text, what)
-
-
-def check_columns(text: str, schema: pa.Schema, *, what: str) -> None:
-    """Check that the columns of a condition are there; upper and lower case are the same.
-
-    Raises:
-        InvalidExpression: As :func:`check_expression`, or a column is not in the schema.
+        InvalidExpression: It does not parse, is no condition, calls what it must not, or a column
+            is not in the schema.
     """
     for column in _parse(text, what).find_all(exp.Column):
         # Of "a.b" the column is "a" and "b" a field in it.
