@@ -13,6 +13,7 @@ import pytest
 
 from deltaq.tasks.errors import ConfigurationError
 from deltaq.tasks.settings import Settings, load_settings
+from deltaq.worker import cli_jars
 from deltaq.worker.jars import JarSet, jar_sets, missing_jars, pinned_jars, provide_jars
 
 PACKAGE = "deltaq.worker"
@@ -67,3 +68,18 @@ def test_a_folder_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path) -
 
     with pytest.raises(ConfigurationError, match=r"jars: .* cannot be used.*set 'jars'"):
         provide_jars(settings_for(tmp_path), NO_JAVA, threading.Event())
+
+
+def test_who_only_fetches_jars_need_not_have_a_lake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DELTAQ_LAKE", raising=False)
+    assert cli_jars._settings(None).lake == tmp_path
+    monkeypatch.setenv("DELTAQ_LAKE", "gs://bucket/lake")
+    with pytest.raises(ConfigurationError, match="gs://"):
+        cli_jars._settings(None)
+    monkeypatch.delenv("DELTAQ_LAKE")
+    monkeypatch.setenv("DELTAQ_CONCURRENCY", "many")
+    with pytest.raises(ConfigurationError, match="whole number"):
+        cli_jars._settings(None)

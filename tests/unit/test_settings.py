@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,12 @@ def test_s3_is_found_by_aws_s_own_variables_unless_settings_say_otherwise(
         assert told["aws_region"] == "eu-west-2"
     with pytest.raises(ConfigurationError, match="no bucket can be put before"):
         options(s3_endpoint="http://10.0.0.1:9000", s3_path_style=False)
+
+
+def test_a_lake_in_s3_without_its_libraries_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)  # as if it were not installed
+    with pytest.raises(ConfigurationError, match=r"lake \(argument\): .*'deltaq\[s3\]'"):
+        load_settings(lake="s3://bucket/lake")
+    assert load_settings(lake="/lake").lake == Path("/lake")

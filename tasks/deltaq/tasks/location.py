@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import secrets
@@ -48,6 +49,8 @@ def parse_location(text: str, options: S3Options) -> Location:
         raise ValueError(f"{found.bucket.name!r} cannot be the name of a bucket in S3")
     if {".", ".."}.intersection(found.key.split("/")) or not _KEY.fullmatch(found.key):
         raise ValueError("the folder in the bucket may have letters, digits and _./=+@- only")
+    if importlib.util.find_spec("obstore") is None:  # now, and not at the first file
+        raise ValueError("S3 needs obstore, which is not installed: pip install 'deltaq[s3]'")
     return found
 
 
