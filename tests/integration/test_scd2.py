@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deltaq.tasks.errors import ConstraintViolated, DuplicateKeys, InvalidFrame, SchemaMismatch
+from deltaq.tasks.location import Location
 from deltaq.tasks.request import MergeScd2
 from deltaq.tasks.staging import StagingArea
 from deltaq.worker.engines import Commit, RowCounts
@@ -106,9 +106,9 @@ frames = st.lists(
     own_time=st.booleans(),
 )
 def test_versions_are_those_of_a_model(
-    tmp_path: Path, merges: list[list[Row]], notes_count: bool, own_time: bool
+    place: Location, merges: list[list[Row]], notes_count: bool, own_time: bool
 ) -> None:
-    root = tmp_path / str(next(_fresh))
+    root = place / str(next(_fresh))
     table = Applier(NativeEngine(Lake(root), StagingArea(root / ".deltaq")), root)
     model = Model()
 
@@ -131,9 +131,9 @@ TWO = [("a", "x", 2.0), ("b", None, float("nan")), ("c", None, None), ("d", "new
 
 @pytest.mark.parametrize("partition_by", [None, ("v",)], ids=str)
 def test_both_engines_keep_the_same_versions(
-    tmp_path: Path, warm_spark: WarmSpark, partition_by: tuple[str, ...] | None
+    place: Location, warm_spark: WarmSpark, partition_by: tuple[str, ...] | None
 ) -> None:
-    twins = Twins(tmp_path, warm_spark)
+    twins = Twins(place, warm_spark)
 
     twins.both(merge(frame(ONE, 1000), partition_by=partition_by))
     told = twins.both(merge(frame(TWO, 2000)))
@@ -183,9 +183,9 @@ REFUSED: list[tuple[pa.Table, dict[str, Any], type[Exception], str]] = [
 
 
 def test_what_is_no_version_is_refused_in_the_same_words(
-    tmp_path: Path, warm_spark: WarmSpark
+    place: Location, warm_spark: WarmSpark
 ) -> None:
-    twins = Twins(tmp_path, warm_spark)
+    twins = Twins(place, warm_spark)
     twins.both(merge(frame(ONE, 1000)))
 
     for rows, options, error, said in REFUSED:
@@ -195,8 +195,8 @@ def test_what_is_no_version_is_refused_in_the_same_words(
     assert twins.native.ledger() == twins.spark.ledger() == 0
 
 
-def test_a_table_that_was_changed_by_something_else_is_left_alone(tmp_path: Path) -> None:
-    table = Applier(NativeEngine(Lake(tmp_path), StagingArea(tmp_path / ".deltaq")), tmp_path)
+def test_a_table_that_was_changed_by_something_else_is_left_alone(place: Location) -> None:
+    table = Applier(NativeEngine(Lake(place), StagingArea(place / ".deltaq")), place)
     merge(frame(ONE, 1000))(table)
     table.append(table.read(where="k = 'a'"))
 
