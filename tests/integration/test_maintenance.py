@@ -39,6 +39,10 @@ def table(settings: Settings) -> DeltaTable:
     return DeltaTable(str(settings.lake / "t"))
 
 
+def size_of(found: DeltaTable) -> int:
+    return sum(pa.table(found.get_add_actions())["size_bytes"].to_pylist())
+
+
 def slices(bench: Bench) -> list[CommitGroup]:
     return [g for g in bench.router.applied if isinstance(g.first, Optimize)]
 
@@ -223,3 +227,28 @@ def test_partitions_of_any_value_are_compacted(
 
     assert len(table(bench.settings).file_uris()) == 3
     assert table(bench.settings).to_pyarrow_table().num_rows == 9
+
+
+@pytest.mark.parametrize("zorder", [None, ["k"]])
+def test_files_are_no_larger_than_delta_rs_alone_makes_them(
+    bench: Bench, client: Client, zorder: list[str] | None
+) -> None:
+    for n in range(3):
+        numbers = range(n * 40_000, (n + 1) * 40_000)
+        rows = pa.table(
+            {"day": ["d"] * len(numbers), "k": numbers, "s": [f"order {k}" for k in numbers]}
+        )
+        for name in ("t", "bare"):
+            path = str(bench.settings.lake / name)
+            write_deltalake(path, rows, mode="append", partition_by=["day"])
+
+    client.optimize("t", zorder=zorder).add_done_callback(lambda _: None)
+    bench.committer.drain("t")
+    bare = DeltaTable(str(bench.settings.lake / "bare"))
+    if zorder:
+        bare.optimize.z_order(zorder)
+    else:
+        bare.optimize.compact()
+
+    assert len(table(bench.settings).file_uris()) == 1
+    assert size_of(table(bench.settings)) <= size_of(bare)
