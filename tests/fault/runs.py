@@ -384,13 +384,19 @@ def _settings(run: Run) -> dict[str, Any]:
         "engine": run.engine,
         "spark": "off" if native else "on",
         "spark_master": "local[2]",
-        # A holder that is forgotten goes on renewing in vain, beside the next one.
-        "lease_ttl": 1.0 if native and run.fault is not Fault.REDIS_EMPTIED else 2.0,
+        "lease_ttl": _lease_ttl(run),
         "sweep_interval": 0.5 if native else 2.0,
         "retry_seconds": 0.5,
         # Every table is held up at the same time, each in a thread.
         "concurrency": 128,
     }
+
+
+def _lease_ttl(run: Run) -> float:
+    if run.engine == "spark":
+        return 5.0  # or less is lost on a busy machine, and jobs of Spark with it, again and again
+    # A holder that is forgotten goes on renewing in vain, beside the next one.
+    return 2.0 if run.fault is Fault.REDIS_EMPTIED else 1.0
 
 
 def _is_stopped(pid: int) -> bool:
