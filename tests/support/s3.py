@@ -97,6 +97,8 @@ class S3Server:
             region=self.region,
             endpoint_override=endpoint or self.endpoint,
             allow_bucket_creation=True,
+            # In one call: of Arrow's uploads in parts versitygw refuses some to end, one in twenty.
+            allow_delayed_open=True,
         )
 
     def client(self, endpoint: str | None = None) -> Any:

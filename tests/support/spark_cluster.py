@@ -27,11 +27,10 @@ _EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
 _UP_WITHIN = 240.0
 
 
-def _may_mount() -> bool:
-    """Tell whether this user may give processes another ``/tmp``."""
-    return (
-        subprocess.run([*_ON_OTHER_DISK, "true"], capture_output=True, check=False).returncode == 0
-    )
+def _may_hide_tmp() -> bool:
+    """Tell whether this user may give processes another ``/tmp``, and Spark is not in this one."""
+    seen = [*_ON_OTHER_DISK, "test", "-x", str(_HOME / "bin" / "spark-class")]
+    return subprocess.run(seen, capture_output=True, check=False).returncode == 0
 
 
 class SparkCluster:
@@ -48,7 +47,7 @@ class SparkCluster:
     def __init__(
         self, *, workers: int = 2, cores: int = 1, memory: str = "2g", other_disk: bool = False
     ) -> None:
-        self._before = _ON_OTHER_DISK if other_disk and _may_mount() else []
+        self._before = _ON_OTHER_DISK if other_disk and _may_hide_tmp() else []
         self.folder = Path(tempfile.mkdtemp(prefix="dq-spark-", dir="/tmp"))
         self._wanted, self._cores, self._memory = workers, cores, memory
         self._port, self._pages = free_port(), free_port()
