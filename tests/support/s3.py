@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
-import pyarrow.fs as pafs
 import pytest
 
 from deltaq.tasks.s3 import S3Options
@@ -89,18 +88,6 @@ class S3Server:
         """Make the options of delta-rs."""
         return {**self.environment(endpoint), "AWS_ALLOW_HTTP": "true"}
 
-    def filesystem(self, endpoint: str | None = None) -> pafs.S3FileSystem:
-        """Make a client of pyarrow; its paths begin with the bucket."""
-        return pafs.S3FileSystem(
-            access_key=self.access_key,
-            secret_key=self.secret_key,
-            region=self.region,
-            endpoint_override=endpoint or self.endpoint,
-            allow_bucket_creation=True,
-            # In one call: of Arrow's uploads in parts versitygw refuses some to end, one in twenty.
-            allow_delayed_open=True,
-        )
-
     def client(self, endpoint: str | None = None) -> Any:
         """Make a client of boto3 that tries each call once."""
         import boto3  # only when needed: the import takes a fifth of a second
@@ -134,7 +121,7 @@ class S3Server:
                 stderr=output,
             )
         wait_until(self._answers, within=_UP_WITHIN, saying=log.read_text)
-        self.filesystem().create_dir(self.bucket)
+        self.client().create_bucket(Bucket=self.bucket)
 
     def _command(self) -> list[str | Path]:
         listen = ("--port", f"127.0.0.1:{self.port}", "--region", self.region, "--keep-alive")

@@ -138,12 +138,15 @@ def files_of(server: S3Server, table: str) -> Iterator[str]:
 def test_a_backfill_reads_and_writes_there(
     client: Client, s3_server: S3Server, table: str, tmp_path: Path
 ) -> None:
-    bucket, storage = s3_server.bucket, s3_server.filesystem()
-    source = f"{bucket}/sources/{table}"
+    source, sources = f"{s3_server.bucket}/sources/{table}", f"sources/{table}"
     days = pa.table({"day": ["a", "b"] * 500, "n": range(1000)})
-    pq.write_table(days, f"{source}/some.parquet", filesystem=storage, row_group_size=300)
-    with storage.open_output_stream(f"{source}/day=c/rest.csv") as file:
-        file.write(b"n\n" + b"".join(b"%d\n" % n for n in range(1000, 1500)))
+    pq.write_table(days, tmp_path / "some.parquet", row_group_size=300)
+    lines = b"n\n" + b"".join(b"%d\n" % n for n in range(1000, 1500))
+    for name, content in [
+        ("some.parquet", (tmp_path / "some.parquet").read_bytes()),
+        ("day=c/rest.csv", lines),
+    ]:
+        S3Path(bucket_of(client), f"{sources}/{name}").write_bytes(content)
     pq.write_table(days.slice(0, 10), tmp_path / "local.parquet")
     load = partial(client.backfill, table, partition_by=["day"], sort_by=["n"])
 
