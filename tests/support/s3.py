@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -121,7 +122,9 @@ class S3Server:
                 stderr=output,
             )
         wait_until(self._answers, within=_UP_WITHIN, saying=log.read_text)
-        self.client().create_bucket(Bucket=self.bucket)
+        client = self.client()
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):  # started again
+            client.create_bucket(Bucket=self.bucket)
 
     def _command(self) -> list[str | Path]:
         listen = ("--port", f"127.0.0.1:{self.port}", "--region", self.region, "--keep-alive")
