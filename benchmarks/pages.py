@@ -11,8 +11,8 @@ import msgspec
 from benchmarks.results import Result
 
 _ROOT = Path(__file__).parents[1]
-LATEST = _ROOT / "benchmarks" / "results" / "latest.json"
-README, PAGE = _ROOT / "README.md", _ROOT / "docs" / "benchmarks.md"
+_LATEST = _ROOT / "benchmarks" / "results" / "latest.json"
+_README, _PAGE = _ROOT / "README.md", _ROOT / "docs" / "benchmarks.md"
 #: Those that tell most, for the README.
 _CHOSEN = (
     "append_idle",
@@ -30,12 +30,17 @@ _CHOSEN = (
     "s3_append_async_10",
     "cluster_merge",
 )
-_NUMBERS = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 
 
-def measured(latest: Path = LATEST) -> list[Result]:
-    """Read the results of a file."""
-    return msgspec.json.decode(latest.read_bytes(), type=list[Result])
+def measured() -> list[Result]:
+    """Read what was measured last."""
+    return msgspec.json.decode(_LATEST.read_bytes(), type=list[Result])
+
+
+def put(text: str, marker: str, new: str) -> str:
+    """Replace what stands in a page between ``<!-- marker -->`` and ``<!-- /marker -->``."""
+    between = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
+    return between.sub(lambda found: found[1] + new + found[2], text)
 
 
 def chosen(results: Iterable[Result]) -> str:
@@ -66,10 +71,6 @@ def _amount(value: float) -> str:
     return f"{value:g}" if value < 10_000 else f"{value:,.0f}"
 
 
-def _put(page: Path, text: str) -> None:
-    page.write_text(_NUMBERS.sub(lambda found: found[1] + text + found[2], page.read_text()))
-
-
 if __name__ == "__main__":
-    _put(README, chosen(measured()))
-    _put(PAGE, table(measured()))
+    for page, text in ((_README, chosen(measured())), (_PAGE, table(measured()))):
+        page.write_text(put(page.read_text(), "numbers", text))

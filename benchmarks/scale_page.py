@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import msgspec
 
+from benchmarks.pages import put
 from benchmarks.scale import Measured
 from benchmarks.scale_model import (
     Costs,
@@ -65,8 +65,7 @@ def page() -> str:
         "limits": _limits(crowded),
         "simulation": _simulation(found, crowded),
     }.items():
-        between = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
-        text = between.sub(lambda m, new=table: m[1] + new + m[2], text)  # type: ignore[misc]
+        text = put(text, marker, table)
     return text
 
 
