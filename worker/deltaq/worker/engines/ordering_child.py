@@ -16,6 +16,7 @@ import msgspec
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
+from deltaq.tasks.location import sync_file
 from deltaq.worker.durable import read_commit
 from deltaq.worker.engines.native_bins import DataFile
 from deltaq.worker.engines.native_commit import DENSE
@@ -70,8 +71,7 @@ def _order(job: Job, place: Path) -> list[Made]:
     adds = [action["add"] for action in read_commit(place, 1) if "add" in action]
     made = [Made(path=unquote(a["path"]), size_bytes=a["size"], stats=a["stats"]) for a in adds]
     for new in made:
-        with (place / new.path).open("rb") as written:
-            os.fsync(written.fileno())  # here, for it may take long
+        sync_file(place / new.path)  # here, for it may take long
     return made
 
 
